@@ -1,0 +1,1 @@
+"""The work on many scans: command line, batch, training, evaluation. Knows no window."""
