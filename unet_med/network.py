@@ -34,8 +34,8 @@ PerStage = Sequence[int | Sequence[int]]
 class UNet(nn.Module):
     """A U-Net for pictures (2D) and volumes (3D).
 
-    Letters of the shapes: B pictures at once, C input channels, S score maps (one a label, and background), X, Y, Z voxels
-    of the window (or X, Y). A 3D network of widths (16, 32, 64, 128) and default strides:
+    Letters of the shapes: B pictures at once, C input channels, S score maps (one a label, and background), X, Y, Z
+    voxels of the window (or X, Y). A 3D network of widths (16, 32, 64, 128) and default strides:
 
         image                     (B, C,   X,   Y,   Z)
         encoder[0]                (B, 16,  X,   Y,   Z)     kept as skip 0
@@ -47,10 +47,10 @@ class UNet(nn.Module):
         decoder[2], with skip 0   (B, 16,  X,   Y,   Z)
         head                      (B, S,   X,   Y,   Z)
 
-    An encoder stage is one or more blocks of two convolutions, each followed by instance norm and leaky ReLU; the first
-    convolution of the stage strides. A decoder stage upsamples by a transposed convolution whose kernel is its stride (so
-    that no voxel is written twice), puts the skip beside the result along the channels, and mixes both with a plain
-    block. The head is a convolution over single voxels: it turns features into scores and sees no neighbours.
+    An encoder stage is one or more blocks of two convolutions, each followed by instance norm and leaky ReLU; the
+    first convolution of the stage strides. A decoder stage upsamples by a transposed convolution whose kernel is its
+    stride (so that no voxel is written twice), puts the skip beside the result along the channels, and mixes both with
+    a plain block. The head is a convolution over single voxels: it turns features into scores and sees no neighbours.
 
     Args:
         dimensions: 2 or 3.
@@ -114,10 +114,10 @@ class UNet(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.widths = tuple(widths)
-        self.strides = _per_stage(
-            "strides", (1, *[2] * levels) if strides is None else strides, dimensions, len(widths)
-        )
-        self.kernels = _per_stage("kernels", [3] * len(widths) if kernels is None else kernels, dimensions, len(widths))
+        strides = (1, *[2] * levels) if strides is None else strides
+        kernels = [3] * len(widths) if kernels is None else kernels
+        self.strides = _per_stage("strides", strides, dimensions, len(widths))
+        self.kernels = _per_stage("kernels", kernels, dimensions, len(widths))
         self.deep_supervision = deep_supervision
         _check_convolutions(self.strides, self.kernels, encoder)
 
