@@ -25,8 +25,8 @@ def read_yaml(path: Path, kind: type[Record], error: type[UnetMedError]) -> Reco
     """Reads a YAML file into a strict record.
 
     Raises:
-        error: missing or unreadable file, YAML that does not parse, unknown keys (the nearest known key is named), wrong
-            values. All problems of a file come in one message.
+        error: missing or unreadable file, YAML that does not parse, unknown keys (the nearest known key is named),
+            wrong values. All problems of a file come in one message.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -53,14 +53,27 @@ def parse(
 
 
 def to_yaml(record: Strict) -> str:
-    """YAML text with the fields in their declared order; short lists stay on one line."""
+    """YAML text with the fields in their declared order; short lists stay on one line.
+
+    A null is written only where the field has no default: `spacing: null` says something, an absent one is a mistake.
+    """
     return yaml.dump(
-        record.model_dump(mode="json", exclude_none=True),
+        _without_default_nulls(record, record.model_dump(mode="json")),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
         width=110,
     )
+
+
+def _without_default_nulls(value: Any, dumped: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        kept = {name: inner for name, inner in dumped.items() if inner is not None or fields[name].is_required()}
+        return {name: _without_default_nulls(getattr(value, name), inner) for name, inner in kept.items()}
+    if isinstance(value, list | tuple):
+        return [_without_default_nulls(*pair) for pair in zip(value, dumped, strict=True)]
+    return dumped
 
 
 class _Dumper(yaml.SafeDumper):

