@@ -202,16 +202,22 @@ class UNet(nn.Module):
         return scores if len(scores) > 1 else scores[0]
 
     def _check(self, image: Tensor) -> None:
-        window, divisor = tuple(image.shape[2:]), self.divisor
-        if len(window) != self.dimensions or image.shape[1] != self.in_channels:
+        if image.ndim != self.dimensions + 2 or image.shape[1] != self.in_channels:
             expected = ", ".join(["batch", str(self.in_channels), "X", "Y", "Z"][: self.dimensions + 2])
             raise ValueError(f"This network takes ({expected}), not {tuple(image.shape)}.")
+        self.check_window(image.shape[2:])
+
+    def check_window(self, window: Sequence[int]) -> None:
+        """Raises ValueError, in words, for sizes that the network cannot work on."""
+        divisor = self.divisor
+        if len(window) != self.dimensions:
+            raise ValueError(f"A window of this network has {self.dimensions} sizes, not {len(window)}.")
         if any(size % multiple for size, multiple in zip(window, divisor, strict=True)):
             raise ValueError(
                 f"A window of {_sizes(window)} does not fit this network: "
                 f"its sizes must be multiples of {_sizes(divisor)}."
             )
-        if window == divisor:
+        if tuple(window) == divisor:
             raise ValueError(
                 f"A window of {_sizes(window)} is too small: the bottleneck would see a single voxel, "
                 "and instance norm needs two."

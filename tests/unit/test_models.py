@@ -143,10 +143,21 @@ def test_a_misspelt_key_names_the_nearest(folder: Path) -> None:
         load_model(folder)
 
 
-def test_a_card_whose_network_cannot_be_built_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("deep_supervision: 1", "deep_supervision: 2", r"deep_supervision counts .* 0 to 1 here, not 2"),
+        (
+            "window: [32, 16]",
+            "window: [32, 18]",
+            r"A window of 32 x 18 does not fit this network: .* multiples of 4 x 4",
+        ),
+    ],
+)
+def test_a_card_whose_network_cannot_be_built_is_refused(folder: Path, right: str, wrong: str, words: str) -> None:
     path = folder / "card.yaml"
-    path.write_text(path.read_text().replace("deep_supervision: 1", "deep_supervision: 2"))
-    with pytest.raises(ModelRefused, match=r'card\.yaml: The "network" of the card cannot be built: deep_supervision'):
+    path.write_text(path.read_text().replace(right, wrong))
+    with pytest.raises(ModelRefused, match=r"card\.yaml: The network on the card does not work: " + words):
         load_model(folder)
 
 

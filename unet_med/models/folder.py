@@ -39,7 +39,7 @@ def save_folder(folder: Path, card: ModelCard, state_dicts: Sequence[Weights], *
 
     if not state_dicts:
         raise ModelRefused("A model needs the weights of at least one network.", where=folder)
-    network = _empty_network(folder / CARD, card)
+    network = empty_network(folder / CARD, card)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for number, state in enumerate(state_dicts):
@@ -54,6 +54,23 @@ def save_folder(folder: Path, card: ModelCard, state_dicts: Sequence[Weights], *
     with replacing(folder / CARD) as temporary:
         temporary.write_text(card.to_yaml(), encoding="utf-8")
     return card
+
+
+def empty_network(where: Path, card: ModelCard) -> UNet:
+    """The card's network without memory behind its weights: shapes only, made in no time.
+
+    Raises:
+        ModelRefused: numbers on the card that make no network, or a window that does not fit it; `where` is the card.
+    """
+    try:
+        with torch.device("meta"):
+            network = UNet.from_card(card)
+        network.check_window(card.grid.window)
+        return network
+    except ValueError as problem:
+        raise ModelRefused(
+            f"The network on the card does not work: {problem}", where=where, advice="Correct the card."
+        ) from problem
 
 
 def _load_network(folder: Path, card: ModelCard, weights: WeightsFile) -> UNet:
@@ -78,21 +95,10 @@ def _load_network(folder: Path, card: ModelCard, weights: WeightsFile) -> UNet:
         state = parse_safetensors(content)
     except SafetensorError as problem:
         raise ModelRefused(f"The weights are not a safetensors file ({problem}).", where=path) from problem
-    network = _empty_network(folder / CARD, card)
+    network = empty_network(folder / CARD, card)
     _check_fit(network.state_dict(), state, path)
     network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     return network.eval()
-
-
-def _empty_network(where: Path, card: ModelCard) -> UNet:
-    """The card's network without memory behind its weights: shapes only, made in no time."""
-    try:
-        with torch.device("meta"):
-            return UNet.from_card(card)
-    except ValueError as problem:
-        raise ModelRefused(
-            f'The "network" of the card cannot be built: {problem}', where=where, advice="Correct the card."
-        ) from problem
 
 
 def _check_fit(expected: Weights, given: Weights, where: Path) -> None:
