@@ -57,8 +57,8 @@ class Architecture:
             kernel voxels). Taps on the zeros around the window count. Biases, norms and activations are left out.
         activation_bytes: the most that tensors between layers hold at one moment of one window's inference in float32.
             Every tensor that goes into or comes out of a layer counts, as long as it is needed: the window itself,
-            waiting skips, concatenations, a layer's input beside its output. Weights do not count, nor what a
-            convolution allocates inside itself.
+            waiting skips, concatenations, a layer's input beside its output. Not counted are the weights, and scratch
+            memory inside layers: on a CPU that came to 20 to 70 per cent on top.
     """
 
     window: Shape
@@ -78,7 +78,7 @@ class Architecture:
         widths = [max(map(len, column)) for column in zip(*rows, total, strict=True)]
         lines = [_line(row, widths) for row in (*rows, total)]
         rule = "-" * (sum(widths) + 2 * (len(titles) - 1))
-        memory = f"activations of one window in float32: {self.activation_bytes / 2**20:,.1f} MiB at most"
+        memory = f"activations between layers, one window in float32: {self.activation_bytes / 2**20:,.1f} MiB at most"
         return "\n".join((lines[0], rule, *lines[1:-1], rule, lines[-1], memory))
 
     def _row(self, stage: Stage) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class UNet(nn.Module):
         heads: finest first. `head` is the first of them and gives the scores; the others help training.
 
     Example:
+        >>> import torch
         >>> network = UNet(2, in_channels=1, out_channels=2, widths=(8, 16, 32)).eval()
         >>> network(torch.zeros(1, 1, 64, 48)).shape
         torch.Size([1, 2, 64, 48])
