@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from unet_med_pipelines.training.recipe import AugmentationRecipe
 
 MARGIN = 0.2
-"""How far, as a share of the window, voxels around a patch are read on each side, for what rotation and shrinking bring in."""
+"""How far, as a share of the window, voxels around a patch are read on each side, for what rotation and
+shrinking bring in."""
 
 
 def margins(recipe: AugmentationRecipe, window: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,7 +34,7 @@ class Augmentation:
     """
 
     def __init__(self, recipe: AugmentationRecipe, window: tuple[int, ...]) -> None:
-        from monai.transforms import Compose
+        from monai.transforms.compose import Compose
 
         with _plain_tensors():
             self._transforms = Compose([*_moves(recipe, window), *_intensities(recipe, len(window))])
@@ -59,7 +60,8 @@ class Augmentation:
 
 def _moves(recipe: AugmentationRecipe, window: tuple[int, ...]) -> Iterator[Any]:
     """Everything that moves voxels, in one resampling (two where an elastic change is drawn), then flips."""
-    from monai.transforms import OneOf, Rand2DElasticd, RandAffined, RandFlipd
+    from monai.transforms.compose import OneOf
+    from monai.transforms.spatial.dictionary import Rand2DElasticd, RandAffined, RandFlipd
 
     both = ("image", "labels")
     axes = len(window)
@@ -93,17 +95,17 @@ def _moves(recipe: AugmentationRecipe, window: tuple[int, ...]) -> Iterator[Any]
 
 def _intensities(recipe: AugmentationRecipe, axes: int) -> Iterator[Any]:
     """Everything that changes values, in the order in which a scanner would: optics, then contrast, then noise."""
-    from monai.transforms import (
+    from monai.transforms.intensity.dictionary import (
         RandAdjustContrastd,
         RandGaussianNoised,
         RandGaussianSmoothd,
         RandScaleIntensityd,
         RandShiftIntensityd,
-        RandSimulateLowResolutiond,
     )
+    from monai.transforms.spatial.dictionary import RandSimulateLowResolutiond
 
     if blur := recipe.blur:
-        sigmas = dict.fromkeys(("sigma_x", "sigma_y", "sigma_z"), blur.sigma)
+        sigmas: dict[str, Any] = dict.fromkeys(("sigma_x", "sigma_y", "sigma_z"), blur.sigma)
         yield RandGaussianSmoothd("image", prob=blur.probability, **sigmas)
     if low := recipe.low_resolution:
         mode = "bilinear" if axes == 2 else "trilinear"
@@ -120,7 +122,7 @@ def _intensities(recipe: AugmentationRecipe, axes: int) -> Iterator[Any]:
 @contextmanager
 def _plain_tensors() -> Iterator[None]:
     """Without MONAI's book-keeping of where each voxel came from, which costs more than the transforms themselves."""
-    from monai.data import get_track_meta, set_track_meta
+    from monai.data.meta_obj import get_track_meta, set_track_meta
 
     before = get_track_meta()
     set_track_meta(False)

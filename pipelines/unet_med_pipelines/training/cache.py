@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,8 @@ from unet_med_pipelines.training.reading import case_sha256, data_sha256, read_c
 from unet_med_pipelines.training.recipe import Recipe
 
 PLACES = 4096
-"""How many voxels of each structure of a case are remembered as centres for patches, spread evenly over the structure."""
+"""How many voxels of each structure of a case are remembered as centres for patches, spread evenly over the
+structure."""
 
 Progress = Callable[[int, int], None]
 
@@ -107,7 +108,9 @@ def gather(parts: Split, recipe: Recipe, data: Path, cache: Path, progress: Prog
 
 
 def _prepared(case: TrainingCase, stem: Path, recipe: Recipe) -> CachedCase:
-    """From the cache, or else made and put there; the small .json is written last and says that the rest is complete."""
+    """From the cache, or else made and put there; the small .json is written last and says that the rest is
+    complete.
+    """
     summary = stem.with_suffix(".json")
     if not summary.exists():
         scan, segmentation = read_case(case, recipe)
@@ -116,7 +119,7 @@ def _prepared(case: TrainingCase, stem: Path, recipe: Recipe) -> CachedCase:
         _save(stem, "image", np.asarray(prepared.data, dtype=np.float32))
         _save(stem, "labels", labels)
         _save(stem, "places", labelled_places(labels))
-        extent = _extent(prepared.plan, recipe)
+        extent = prepared.plan.extent
         with replacing(summary) as path:
             path.write_text(json.dumps({"extent": extent, "unit": scan.space_units}))
     stored = json.loads(summary.read_text())

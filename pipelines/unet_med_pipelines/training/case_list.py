@@ -50,8 +50,8 @@ def find_training_cases(recipe: DataRecipe, folder: Path) -> tuple[TrainingCase,
 
     Raises:
         FileUnreadable: there is no such folder, or no such table in it.
-        WrongUse: no case at all; else every image without a label, label without an image, ambiguous name and case without
-            a patient, together in one message.
+        WrongUse: no case at all; else every image without a label, label without an image, ambiguous name and case
+            without a patient, together in one message.
     """
     if not folder.is_dir():
         raise FileUnreadable("There is no such folder.", where=folder, advice="Name the data folder with --data.")
@@ -84,8 +84,8 @@ def find_training_cases(recipe: DataRecipe, folder: Path) -> tuple[TrainingCase,
 def split(cases: Sequence[TrainingCase], recipe: SplitRecipe) -> Split:
     """Shares out the PATIENTS.
 
-    Patients are ordered by the SHA-256 of seed and key, so that the order is the same everywhere and for ever and does not
-    depend on which other patients there are; the first of them are kept for validation, the next for tuning.
+    Patients are ordered by the SHA-256 of seed and key, so that the order is the same everywhere and for ever and does
+    not depend on which other patients there are; the first of them are kept for validation, the next for tuning.
 
     Raises:
         WrongUse: a part that should have patients would have none.

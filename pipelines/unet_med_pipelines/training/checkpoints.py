@@ -1,4 +1,6 @@
-"""The state of a run on disk: the last one, from which the same command goes on exactly, and the best averaged weights."""
+"""The state of a run on disk: the last one, from which the same command goes on exactly, and the best averaged
+weights.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +86,8 @@ class Checkpoints:
         ):
             if stored != now:
                 raise WrongUse(
-                    f"This run was begun with another {what} (SHA-256 {stored[:12]}..., now {now[:12]}...), and has come to"
-                    f" step {state.step}.",
+                    f"This run was begun with another {what} (SHA-256 {stored[:12]}..., now {now[:12]}...),"
+                    f" and has come to step {state.step}.",
                     where=self.last.parents[1],
                     advice=f"Put the {what} back to go on with it, or give a new folder with -o.",
                 )

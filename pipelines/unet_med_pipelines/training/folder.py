@@ -82,20 +82,23 @@ def _validate(
     model: Model, recipe: Recipe, cases: Sequence[TrainingCase], device: str, report: Report
 ) -> tuple[list[Scores], dict[str, list[CaseScore]]]:
     """Scores for the card, without and with mirroring (where the card names axes for it), and those of each case."""
-    entries, series = [], {}
+    entries: list[Scores] = []
+    series: dict[str, list[CaseScore]] = {}
     plain = Options(device=device)
     ways = {"plain": plain, "flips": replace(plain, flips=True)} if recipe.card.inference.flips else {"plain": plain}
     for name, options in ways.items():
         note = "mirrored" if options.flips else "plain"
-        scores = score_cases(
-            model, cases, recipe, options, lambda done, total, note=note: report("Validating", done, total, note)
-        )
+
+        def counted(done: int, total: int, note: str = note) -> None:
+            report("Validating", done, total, note)
+
+        scores = score_cases(model, cases, recipe, options, counted)
         by_case, by_patient = mean_dice(scores), pooled_dice(scores)
         series[name] = scores
         entries.append(
             Scores(
-                measured_on=f"{recipe.data.name}: patients kept for validation, seen neither by training nor by the choice"
-                " of a checkpoint",
+                measured_on=f"{recipe.data.name}: patients kept for validation, seen neither by training"
+                " nor by the choice of a checkpoint",
                 patients=len({case.patient for case in cases}),
                 cases=len(cases),
                 settings=_settings(model.card, options),
@@ -125,7 +128,7 @@ def _examples(
     if not ranked:
         return []
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    examples = []
+    examples: list[tuple[TrainingCase, Example]] = []
     for word, case in chosen.items():
         if case in (example_case for example_case, _ in examples):
             continue

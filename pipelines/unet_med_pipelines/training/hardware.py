@@ -31,7 +31,7 @@ class Hardware:
     fabric: Fabric
     device: str
     precision: str
-    scaler: torch.amp.GradScaler | None = None  # type: ignore[attr-defined]
+    scaler: torch.amp.GradScaler | None = None
 
     def describe(self) -> str:
         """For the card: what ran, and in which arithmetic."""
@@ -63,7 +63,7 @@ def choose_hardware(device: str, precision: str) -> Hardware:
         )
     common: dict[str, Any] = {"accelerator": device, "devices": 1}
     if precision == "fp16":
-        scaler = torch.amp.GradScaler(device)  # type: ignore[attr-defined]
+        scaler = torch.amp.GradScaler(device)
         plugin = MixedPrecision("16-mixed", device, scaler)
         return Hardware(Fabric(**common, plugins=[plugin]), device, precision, scaler)
     return Hardware(Fabric(**common, precision="bf16-mixed" if precision == "bf16" else "32-true"), device, precision)

@@ -55,7 +55,9 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log, without their empty columns; none where there is no log yet. A row cut short by a kill is left out."""
+    """The rows of a log, without their empty columns; none where there is no log yet. A row cut short by a kill
+    is left out.
+    """
     if not path.exists():
         return []
     rows: list[dict[str, float]] = []

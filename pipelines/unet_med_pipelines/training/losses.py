@@ -10,7 +10,8 @@ from torch import Tensor
 from unet_med_pipelines.training.recipe import LossRecipe
 
 Loss = Callable[[Any, Tensor], Tensor]
-"""(scores, labels) -> a scalar. scores: (B, S, *window), or a list of them, full resolution first, each next one coarser.
+"""(scores, labels) -> a scalar. scores: (B, S, *window), or a list of them, full resolution first, each next one
+coarser.
 labels: (B, 1, *window), the score map that should win at each voxel."""
 
 
@@ -19,7 +20,8 @@ def make_loss(recipe: LossRecipe) -> Loss:
 
     Background counts in the cross-entropy and not in Dice.
     """
-    from monai.losses import DeepSupervisionLoss, DiceCELoss
+    from monai.losses.dice import DiceCELoss
+    from monai.losses.ds_loss import DeepSupervisionLoss
 
     single = DiceCELoss(
         include_background=False,
@@ -29,4 +31,4 @@ def make_loss(recipe: LossRecipe) -> Loss:
         lambda_dice=recipe.dice,
         lambda_ce=recipe.cross_entropy,
     )
-    return DeepSupervisionLoss(single, weight_mode="exp")  # type: ignore[no-any-return]
+    return DeepSupervisionLoss(single, weight_mode="exp")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from unet_med.card import ModelCard, Scores
 from unet_med_pipelines.training.recipe import Recipe
@@ -33,8 +33,7 @@ def _lines(card: ModelCard) -> Iterator[str]:
     yield f"    unet-med segment SCAN -m {card.name} -o OUT"
     if card.scores:
         yield from ("", "![Examples](examples.png)", "", "## How well it does", "")
-        for scores in card.scores:
-            yield from _score_table(scores)
+        yield from _score_tables(card.scores)
         yield "White outlines in the picture were drawn by hand, coloured ones come from the model."
     yield from ("", "## What it is for", "", card.intended_use.strip(), "")
     yield from ("Research use only; not a medical device.", "", "## Limits", "")
@@ -64,15 +63,26 @@ def _lines(card: ModelCard) -> Iterator[str]:
         yield from ("", "Please cite:", "", record.citation.strip())
 
 
-def _score_table(scores: Scores) -> Iterator[str]:
-    metrics = list(next(iter(scores.metrics.values())))
-    yield f"{scores.cases} cases of {scores.patients} patients ({scores.measured_on}); {scores.settings}:"
-    yield ""
-    yield f"| label | {' | '.join(metric.replace('_', ' ') for metric in metrics)} |"
-    yield f"| --- |{' --- |' * len(metrics)}"
-    for label, values in scores.metrics.items():
-        yield f"| {label} | {' | '.join(f'{values[metric]:.3f}' for metric in metrics)} |"
-    yield ""
+def _score_tables(all_scores: Sequence[Scores]) -> Iterator[str]:
+    """One table for each group of cases; a pair of columns for each way of computing."""
+    for measured_on in dict.fromkeys(scores.measured_on for scores in all_scores):
+        group = [scores for scores in all_scores if scores.measured_on == measured_on]
+        metrics = list(next(iter(group[0].metrics.values())))
+        yield f"Measured on {group[0].cases} cases of {group[0].patients} patients ({measured_on})."
+        yield ""
+        titles = [f"{metric.replace('_', ' ').capitalize()} ({n})" for n in _letters(group) for metric in metrics]
+        yield f"| label | {' | '.join(titles)} |"
+        yield f"| --- |{' --- |' * len(titles)}"
+        for label in group[0].metrics:
+            values = [scores.metrics[label][metric] for scores in group for metric in metrics]
+            yield f"| {label} | {' | '.join(f'{value:.3f}' for value in values)} |"
+        yield ""
+        yield from (f"({n}) {scores.settings}.  " for n, scores in zip(_letters(group), group, strict=True))
+        yield ""
+
+
+def _letters(group: Sequence[Scores]) -> str:
+    return "abcdefgh"[: len(group)]
 
 
 def _grid_words(card: ModelCard) -> str:

@@ -21,8 +21,8 @@ def read_case(case: TrainingCase, recipe: Recipe) -> tuple[Scan, Segmentation]:
     """The scan, and the segmentation with the card's labels.
 
     Raises:
-        FileUnreadable, ScanRefused: what `unet_med` says of the files; labels on another grid than the image; values that
-            stand for no label of the card.
+        FileUnreadable, ScanRefused: what `unet_med` says of the files; labels on another grid than the image; values
+            that stand for no label of the card.
     """
     card = recipe.card
     if len(case.images) == 1:

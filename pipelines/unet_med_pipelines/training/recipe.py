@@ -38,12 +38,12 @@ class DataRecipe(Strict):
     """Which files of the data folder are used, and whose they are.
 
     name, licence, licence_url, attribution, citation: for the card and LICENSE.txt.
-    images: one pattern a channel, or one pattern for files that hold all channels. In a pattern `{case}` stands for the name
-        of a case (it may span folders), `*` for anything within a folder name. `images/{case}.png` pairs with
+    images: one pattern a channel, or one pattern for files that hold all channels. In a pattern `{case}` stands for
+        the name of a case (it may span folders), `*` for anything within a folder name. `images/{case}.png` pairs with
         `masks/{case}.png`.
     labels: the pattern of the label files.
-    patient: a regular expression whose first group (else the whole match) in the path of the first image, relative to the
-        data folder, is the patient; or a table. None: each case is a patient of its own.
+    patient: a regular expression whose first group (else the whole match) in the path of the first image, relative to
+        the data folder, is the patient; or a table. None: each case is a patient of its own.
     label_values: value in the files -> value on the card, where they differ.
     """
 
@@ -55,7 +55,7 @@ class DataRecipe(Strict):
     images: Annotated[tuple[str, ...], Field(min_length=1)]
     labels: str
     patient: str | PatientTable | None = None
-    label_values: dict[int, int] = {}
+    label_values: dict[int, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _patterns(self) -> Self:
@@ -207,7 +207,9 @@ class ScheduleRecipe(Strict):
 
 
 class CheckpointRecipe(Strict):
-    """every: steps between checkpoints. keep: whose averaged weights are shipped, the last ones or the best on tuning cases."""
+    """every: steps between checkpoints. keep: whose averaged weights are shipped, the last ones or the best on
+    tuning cases.
+    """
 
     every: Count = 100
     keep: Literal["last", "best"] = "last"

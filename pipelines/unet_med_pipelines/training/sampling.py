@@ -1,7 +1,7 @@
 """Batches of patches. What is in a batch depends on the seed and the number of its step, and on nothing else.
 
-That is what lets a run that was killed go on as if it had not been: no generator has to be saved, batches may be made by any
-number of processes, and a run may start at any step.
+That is what lets a run that was killed go on as if it had not been: no generator has to be saved, batches may be made
+by any number of processes, and a run may start at any step.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
 def window_start(case: CachedCase, window: Index, foreground: float, random: np.random.Generator) -> Index:
     """First voxel of a patch; negative along axes on which the case is smaller than the window.
 
-    With the probability `foreground` the patch is centred on a voxel of a structure (each structure of the case is as likely
-    as any other), as far as the edges of the scan allow; else it lies anywhere inside. Along an axis that is too short there
-    is no choice: the scan lies in the middle of the padding, as at inference (see `unet_med.windows`).
+    With the probability `foreground` the patch is centred on a voxel of a structure (each structure of the case is as
+    likely as any other), as far as the edges of the scan allow; else it lies anywhere inside. Along an axis that is
+    too short there is no choice: the scan lies in the middle of the padding, as at inference (see `unet_med.windows`).
     """
     shape = case.labels.shape
     around = len(case.places) > 0 and random.random() < foreground
@@ -103,11 +103,11 @@ def window_start(case: CachedCase, window: Index, foreground: float, random: np.
 def cut(array: NDArray[Any], low: Sequence[int], high: Sequence[int], padding: float) -> NDArray[Any]:
     """The box low <= index < high of the last three axes, which may reach outside: a copy, padded there."""
     shape = array.shape[-3:]
-    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, shape, strict=True))
+    inside: tuple[Any, ...] = (..., *(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, shape, strict=True)))
     before_after = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, shape, strict=True)]
     lead = array.ndim - 3
     widths = [(0, 0)] * lead + before_after
-    return np.pad(array[(..., *inside)], widths, constant_values=padding)
+    return np.pad(array[inside], widths, constant_values=padding)
 
 
 def _some_voxel(places: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.int32]:

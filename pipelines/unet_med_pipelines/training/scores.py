@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,9 @@ class CaseScore:
 def score_cases(
     model: Model, cases: Sequence[TrainingCase], recipe: Recipe, options: Options, progress: Progress
 ) -> list[CaseScore]:
-    """One score a case and label, in the order of the cases. `progress(done, total)` counts cases; it may raise to stop."""
+    """One score a case and label, in the order of the cases. `progress(done, total)` counts cases; it may raise
+    to stop.
+    """
     scores = []
     for number, case in enumerate(cases):
         progress(number, len(cases))
@@ -71,7 +73,9 @@ def mean_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
 
 
 def pooled_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
-    """The same with one Dice a patient, from the voxels of all the patient's cases together: as if they were one scan."""
+    """The same with one Dice a patient, from the voxels of all the patient's cases together: as if they were
+    one scan.
+    """
 
     def per_patient(own: list[CaseScore]) -> list[float]:
         patients = sorted({score.patient for score in own})
@@ -83,7 +87,7 @@ def pooled_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
     return _with_mean(_by_label(scores, per_patient))
 
 
-def write_scores(path: Path, columns: dict[str, Sequence[CaseScore]]) -> None:
+def write_scores(path: Path, columns: Mapping[str, Sequence[CaseScore]]) -> None:
     """A table with a row a case and label; each named series of scores gets a column of Dice and one of voxels."""
     first = next(iter(columns.values()))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

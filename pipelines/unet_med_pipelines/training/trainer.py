@@ -22,8 +22,8 @@ from unet_med_pipelines.training.recipe import Recipe, sha256_of
 def train(recipe: Path, data: Path, out: Path, *, device: str = "auto", progress: Report = silent) -> Path:
     """Trains a model, or goes on with a run that was stopped or killed.
 
-    The same command with the same folder continues from its last checkpoint, to the same weights (on a CPU, to the bit) as
-    a run that was never interrupted. Of a run that is finished only the model folder is made again.
+    The same command with the same folder continues from its last checkpoint, to the same weights (on a CPU, to the
+    bit) as a run that was never interrupted. Of a run that is finished only the model folder is made again.
 
     Args:
         recipe: YAML: see `unet_med_pipelines.training.recipe.Recipe`.
@@ -70,10 +70,10 @@ def check_network(plan: Recipe, where: Path) -> None:
     except ValueError as problem:
         raise WrongUse(f"card.network: {problem}", where=where) from problem
     window = plan.card.grid.window
-    if any(size % step or size == step for size, step in zip(window, divisor, strict=True)):
+    if window == divisor or any(size % step for size, step in zip(window, divisor, strict=True)):
         raise WrongUse(
-            f"card.grid.window {list(window)} does not fit the network: sizes must be multiples of {list(divisor)}, and at"
-            " least twice as large.",
+            f"card.grid.window {list(window)} does not fit the network: sizes must be multiples of {list(divisor)},"
+            " and larger.",
             where=where,
         )
 
