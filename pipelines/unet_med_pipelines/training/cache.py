@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,8 +116,10 @@ def _prepared(case: TrainingCase, stem: Path, recipe: Recipe) -> CachedCase:
         scan, segmentation = read_case(case, recipe)
         prepared = prepare(scan, recipe.card)
         labels = _score_maps(prepare_labels(segmentation, prepared.plan), recipe)
-        _save(stem, "image", np.asarray(prepared.data, dtype=np.float32))
-        _save(stem, "labels", labels)
+        # Patches of planes are read a slice at a time: slices lie together on the disk.
+        order: Literal["C", "F"] = "F" if recipe.card.grid.dimensions == 2 else "C"
+        _save(stem, "image", np.asarray(prepared.data, dtype=np.float32, order=order))
+        _save(stem, "labels", np.asarray(labels, order=order))
         _save(stem, "places", labelled_places(labels))
         extent = prepared.plan.extent
         with replacing(summary) as path:

@@ -4,6 +4,7 @@ weights.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -58,13 +59,11 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Replaces the last checkpoint, in one move."""
-        with replacing(self.last) as path:
-            torch.save(_shallow(state), path)
+        _save(_shallow(state), self.last)
 
     def save_best(self, average: StateDict) -> None:
         """Replaces the best averaged weights."""
-        with replacing(self.best) as path:
-            torch.save(average, path)
+        _save(average, self.best)
 
     def load(self, recipe_sha256: str, data_sha256: str) -> State | None:
         """The state to go on from; None where the run has not begun.
@@ -100,6 +99,14 @@ class Checkpoints:
 
 
 _START_ANEW = "Delete the run's folder to start anew."
+
+
+def _save(content: Any, path: Path) -> None:
+    # torch.save reports a full disk as a RuntimeError; written by ourselves it is an OSError that says so.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _load(path: Path) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from unet_med.errors import WriteFailed
 from unet_med.formats.atomic import replacing
 
 COLUMNS = ("step", "seconds", "loss", "learning_rate")
@@ -39,9 +40,13 @@ class TrainingLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One row; columns that are not in `values` stay empty."""
-        self._rows.writerow({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+        try:
+            self._rows.writerow({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+        except OSError as problem:
+            raise WriteFailed(f"The log cannot be written ({problem.strerror}).", where=self.path) from problem
         for name, value in values.items():
             if name != "seconds":
+                # TensorBoard shows what has the same word before a slash in one group.
                 self._board.add_scalar(name.replace("dice_", "tuning_dice/"), value, step)
 
     def __enter__(self) -> Self:

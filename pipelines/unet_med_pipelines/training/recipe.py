@@ -258,6 +258,8 @@ class Recipe(Strict):
             raise ValueError(f"data.label_values leads to values that no label of the card has: {sorted(unknown)}")
         if (self.tune_every or self.checkpoint.keep == "best") and not self.split.tuning:
             raise ValueError("tune_every and checkpoint.keep: best need tuning cases (split.tuning above 0)")
+        if self.split.tuning and not self.tune_every:
+            raise ValueError("split.tuning keeps patients from training that nothing looks at: set tune_every")
         if self.checkpoint.keep == "best" and not self.tune_every:
             raise ValueError("checkpoint.keep: best needs tune_every above 0")
         if self.augmentation.elastic and card.grid.dimensions == 3:
