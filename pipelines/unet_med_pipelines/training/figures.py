@@ -92,20 +92,22 @@ def draw_examples(examples: Sequence[Example], path: Path) -> None:
     _save(figure, path)
 
 
+def as_seen(volume: NDArray[Any], axis: int, at: int) -> NDArray[Any]:
+    """A plane of a volume (X, Y, Z), rows from the top, as a radiologist looks at it.
+
+    A volume in RAS order is seen with the patient's right at the left, the front at the left (sagittal) or at the top
+    (axial), and the head up: rows and columns both run against the axes. A picture (Z = 1) is stored as it is seen.
+    """
+    picture = np.take(volume, at, axis=axis).T
+    return picture if volume.shape[2] == 1 else picture[::-1, ::-1]
+
+
 def _panel(axes: Axes, example: Example, axis: int, at: int) -> None:
-    """One plane, seen as a radiologist does: patient's right at the left, front at the left, head up."""
+    """Draws one plane of the scan with outlines of both masks."""
     grid = example.scan.grid
     shape = [size for other, size in enumerate(grid.shape) if other != axis]
     steps = [step for other, step in enumerate(grid.spacing) if other != axis]
-    flat = grid.shape[2] == 1
-
-    def plane(volume: NDArray[Any]) -> NDArray[Any]:
-        picture = np.take(volume, at, axis=axis).T
-        # A picture is stored as it is looked at. In RAS order rows grow upwards, and sagittal columns run from back to
-        # front, axial and coronal ones from left to right: all are seen mirrored.
-        return picture if flat else picture[::-1, ::-1]
-
-    image = plane(np.asarray(example.scan.data[0], dtype=np.float32))
+    image = as_seen(np.asarray(example.scan.data[0], dtype=np.float32), axis, at)
     low, high = np.percentile(example.scan.data[0], (1, 99.5))
     extent = (0.0, shape[0] * steps[0], shape[1] * steps[1], 0.0)
     axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bicubic", aspect="equal")
@@ -114,7 +116,7 @@ def _panel(axes: Axes, example: Example, axis: int, at: int) -> None:
             (example.reference, REFERENCE, 1.5, "solid"),
             (example.prediction, label.colour, 1.5, "solid"),
         ):
-            mask = plane(segmentation.labels == label.value)
+            mask = as_seen(segmentation.labels == label.value, axis, at)
             if mask.any():
                 x = (np.arange(mask.shape[1]) + 0.5) * steps[0]
                 y = (np.arange(mask.shape[0]) + 0.5) * steps[1]

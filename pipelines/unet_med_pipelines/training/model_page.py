@@ -56,7 +56,7 @@ def _lines(card: ModelCard) -> Iterator[str]:
         counts = ", ".join(f"{len(patients)} {part}" for part, patients in record.split.items())
         yield from ("", "## How it was made", "")
         yield f"Trained on {record.data}: {record.cases} cases of {record.patients} patients (patients: {counts})."
-        yield f"{record.steps} steps in {record.seconds / 60:.0f} minutes on {record.hardware}."
+        yield f"Weights of step {record.steps}; the run took {record.seconds / 60:.0f} minutes on {record.hardware}."
         yield f"Recipe: {record.recipe} (SHA-256 {record.recipe_sha256}). card.yaml names every patient's part."
         yield from ("", "![Learning curves](learning_curves.png)", "", "## Licence", "")
         yield f"Weights: {card.licence}. Data: {record.data_licence}. See LICENSE.txt."
