@@ -1,7 +1,7 @@
 """How well two masks of one structure agree, counted in voxels.
 
-An agreement that nobody can state is not a number: where both masks are empty these functions give nan, which must never be
-averaged as 0 or as 1. Distances between surfaces are in `unet_med_pipelines.evaluation.surfaces`.
+An agreement that nobody can state is not a number: where both masks are empty these functions give nan, which must
+never be averaged as 0 or as 1. Distances between surfaces are in `unet_med_pipelines.evaluation.surfaces`.
 """
 
 from __future__ import annotations
