@@ -7,7 +7,9 @@ no prediction   the same worst values, also where the reference is empty: failin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,6 +25,9 @@ from unet_med_pipelines.evaluation.surfaces import surface_distances
 
 MOST_SHEAR = 0.5
 """Degrees from perpendicular up to which surfaces are measured: 0.5 degrees are 1 % of a distance at most."""
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Labels that are measured at the same time."""
 
 BOTH_EMPTY = "in neither mask"
 
@@ -66,23 +71,12 @@ def agreement(
         ScanRefused: grids that differ (code grids_differ), by shape or by more than 0.01 mm, or mm against pixels.
     """
     refuse_different_grids(prediction, reference)
-    boxes = [_boxes(segmentation.labels) for segmentation in (prediction, reference)]
-    unmeasurable = why_no_surfaces(reference.grid)
-    found = []
-    for label in table:
-        parts = label.region or (label.value,)
-        box = _union([own[part] for own in boxes for part in parts if part in own])
-        if box is None:
-            found.append(Agreement(label, Overlap(0, 0, 0), reference.space_units, reason=BOTH_EMPTY))
-            continue
-        ours, theirs = (_mask(each.labels[box], parts) for each in (prediction, reference))
-        overlap = Overlap.of(ours, theirs)
-        if not overlap.prediction or not overlap.reference:
-            reason = "in the reference only" if overlap.reference else "in the prediction only"
-            found.append(worst(label, reference, reason, overlap))
-            continue
-        found.append(_measured(label, overlap, ours, theirs, reference, tolerance, unmeasurable))
-    return found
+    with ThreadPoolExecutor(THREADS) as threads:
+        # NumPy lets go of the interpreter lock, so that threads do share the work.
+        boxes = list(threads.map(_boxes, (prediction.labels, reference.labels)))
+        return list(
+            threads.map(lambda label: _one_label(label, prediction, reference, boxes, tolerance), table),
+        )
 
 
 def worst(label: Label, reference: Segmentation, reason: str, overlap: Overlap | None = None) -> Agreement:
@@ -125,28 +119,31 @@ def why_no_surfaces(grid: Grid) -> str:
     return ""
 
 
-def _measured(
-    label: Label, overlap: Overlap, ours: Mask, theirs: Mask, reference: Segmentation, tolerance: float, why_not: str
+def _one_label(
+    label: Label,
+    prediction: Segmentation,
+    reference: Segmentation,
+    boxes: Sequence[Mapping[int, Box]],
+    tolerance: float,
 ) -> Agreement:
-    unit = reference.space_units
-    if why_not:
+    unit, parts = reference.space_units, label.region or (label.value,)
+    box = _union([own[part] for own in boxes for part in parts if part in own])
+    if box is None:
+        return Agreement(label, Overlap(0, 0, 0), unit, reason=BOTH_EMPTY)
+    ours, theirs = (_mask(each.labels[box], parts) for each in (prediction, reference))
+    overlap = Overlap.of(ours, theirs)
+    if not overlap.prediction or not overlap.reference:
+        reason = "in the reference only" if overlap.reference else "in the prediction only"
+        return worst(label, reference, reason, overlap)
+    if why_not := why_no_surfaces(reference.grid):
         return Agreement(label, overlap, unit, overlap.dice, overlap.iou, reason=why_not)
     axes = _wide_axes(reference.grid)
-    spacing = [reference.grid.spacing[axis] for axis in axes]
     if len(axes) == 2:
         flat = next(axis for axis in range(3) if axis not in axes)
         ours, theirs = ours.squeeze(flat), theirs.squeeze(flat)
-    distances = surface_distances(ours, theirs, spacing)
-    return Agreement(
-        label,
-        overlap,
-        unit,
-        overlap.dice,
-        overlap.iou,
-        distances.hausdorff(95),
-        distances.average,
-        distances.within(tolerance),
-    )
+    distances = surface_distances(ours, theirs, [reference.grid.spacing[axis] for axis in axes])
+    hd95, assd, nsd = distances.hausdorff(95), distances.average, distances.within(tolerance)
+    return Agreement(label, overlap, unit, overlap.dice, overlap.iou, hd95, assd, nsd)
 
 
 def _wide_axes(grid: Grid) -> tuple[int, ...]:

@@ -1,11 +1,11 @@
 """How far apart the surfaces of two masks lie.
 
-Convention: that of DeepMind's surface-distance (Nikolov et al., arXiv:1809.04430, 2018). The surface runs between voxels.
-Every 2x2x2 block of voxels that holds inside and outside is one surface element: its place is the block's centre, its
-weight the area of the marching cubes triangles in it (MONAI's table). In a plane, blocks are 2x2 and weights are lengths
-of the contour. Outside of the image counts as outside of the mask, so that a mask that touches the border is closed
-there. The other common convention, which counts boundary voxels, gives other numbers (on clinical masks with 2.5 mm
-slices a larger HD95 and a smaller NSD): say which one a figure follows.
+Convention: that of DeepMind's surface-distance (Nikolov et al., arXiv:1809.04430, 2018). The surface runs between
+voxels. Every 2x2x2 block of voxels that holds inside and outside is one surface element: its place is the block's
+centre, its weight the area of the marching cubes triangles in it (MONAI's table). In a plane, blocks are 2x2 and the
+weights are lengths of the contour. Outside of the image counts as outside of the mask, so that a mask that touches the
+border is closed there. The other common convention, which counts boundary voxels, gives other numbers (on clinical
+masks with 2.5 mm slices a larger HD95 and a smaller NSD): say which one a figure follows.
 """
 
 from __future__ import annotations
@@ -134,24 +134,24 @@ def _nearest(start: Mask, goal: Mask, spacing: tuple[float, ...]) -> Floats:
     Exact: neighbours are tried nearest first, so the first hit is the nearest; what has none is left to the tree.
     """
     offsets, lengths = _neighbours(spacing)
-    margin = np.abs(offsets).max(axis=0)
-    padded = np.pad(goal, [(n, n) for n in margin])
-    strides = np.array(padded.strides)
-    places = np.argwhere(start)
-    found = np.full(len(places), np.inf)
-    waiting = np.arange(len(places))
-    # Seen from the corner of the unpadded array, a step is a shift of the whole array: indices stay as they are.
-    at = places @ strides
-    corner = int(margin @ strides)
-    for shift, length in zip((offsets @ strides).tolist(), lengths, strict=True):
-        hit = padded.ravel()[corner + shift :].take(at)
+    margins = [(int(n), int(n)) for n in np.abs(offsets).max(axis=0)]
+    goals = np.pad(goal, margins)
+    flat, shifts = goals.ravel(), offsets @ np.array(goals.strides)
+    # A step to a neighbour shifts the whole array, which costs nothing: indices are kept, and the view moves.
+    corner = -int(shifts.min())
+    at = np.flatnonzero(np.pad(start, margins)) - corner
+    found = np.full(len(at), np.inf)
+    waiting = np.arange(len(at))
+    for shift, length in zip(shifts.tolist(), lengths, strict=True):
+        hit = flat[corner + shift :].take(at)
         if hit.any():
             found[waiting[hit]] = length
             waiting, at = waiting[~hit], at[~hit]
             if not len(waiting):
                 return found
-    tree = cKDTree(np.argwhere(goal) * spacing, balanced_tree=False, compact_nodes=False)
-    found[waiting] = tree.query(places[waiting] * spacing)[0]
+    tree = cKDTree(np.argwhere(goals) * spacing, balanced_tree=False, compact_nodes=False)
+    strays = np.stack(np.unravel_index(at + corner, goals.shape), axis=1)
+    found[waiting] = tree.query(strays * spacing)[0]
     return found
 
 
