@@ -43,6 +43,8 @@ def draw_learning_curves(rows: Sequence[dict[str, float]], labels: Sequence[Labe
         labels: the card's, for names and colours.
         path: of the PNG.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     tuned = [row for row in rows if "dice_mean" in row]
     losses = [row for row in rows if "loss" in row]
     figure = _figure(9.0, 3.6)
@@ -59,6 +61,10 @@ def draw_learning_curves(rows: Sequence[dict[str, float]], labels: Sequence[Labe
         rate.tick_params(colors=QUIET)
         rate.set_ylim(bottom=0)
         rate.spines[["top"]].set_visible(False)
+        left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
         left.legend(frameon=False)
     _dress(left, "Training loss (soft Dice + cross-entropy)", "step")
     for axes in right:

@@ -12,6 +12,7 @@ import numpy as np
 from unet_med.formats.atomic import replacing
 from unet_med.inference import Options, segment
 from unet_med.model import Model
+from unet_med_pipelines.evaluation.metrics import Overlap
 from unet_med_pipelines.training.case_list import TrainingCase
 from unet_med_pipelines.training.reading import read_case
 from unet_med_pipelines.training.recipe import Recipe
@@ -21,23 +22,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How well one label of one case was found, in voxels.
-
-    Args:
-        predicted, reference, common: voxels of the label in the prediction, in the reference, and in both.
-    """
+    """How well one label of one case was found."""
 
     case: str
     patient: str
     label: str
-    predicted: int
-    reference: int
-    common: int
-
-    @property
-    def dice(self) -> float:
-        """2 |A and B| / (|A| + |B|); not a number where both are empty (undefined, neither 0 nor 1)."""
-        return _dice(self.common, self.predicted + self.reference)
+    overlap: Overlap
 
 
 def score_cases(
@@ -46,30 +36,27 @@ def score_cases(
     """One score a case and label, in the order of the cases. `progress(done, total)` counts cases; it may raise
     to stop.
     """
-    scores = []
+    scores: list[CaseScore] = []
     for number, case in enumerate(cases):
         progress(number, len(cases))
         scan, reference = read_case(case, recipe)
         found = segment(scan, model, options).segmentations[0]
-        for label in recipe.card.table:
-            predicted, true = found.labels == label.value, reference.labels == label.value
-            scores.append(
-                CaseScore(
-                    case.name,
-                    case.patient,
-                    label.name,
-                    int(predicted.sum()),
-                    int(true.sum()),
-                    int((predicted & true).sum()),
-                )
+        scores += [
+            CaseScore(
+                case.name,
+                case.patient,
+                label.name,
+                Overlap.of(found.labels == label.value, reference.labels == label.value),
             )
+            for label in recipe.card.table
+        ]
     progress(len(cases), len(cases))
     return scores
 
 
 def mean_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
     """Label -> mean of the Dice of its cases, undefined ones left out; "mean" -> the mean over labels."""
-    return _with_mean(_by_label(scores, lambda own: [score.dice for score in own]))
+    return _with_mean(_by_label(scores, lambda own: [score.overlap.dice for score in own]))
 
 
 def pooled_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
@@ -78,11 +65,10 @@ def pooled_dice(scores: Iterable[CaseScore]) -> dict[str, float]:
     """
 
     def per_patient(own: list[CaseScore]) -> list[float]:
-        patients = sorted({score.patient for score in own})
-        of = {patient: [score for score in own if score.patient == patient] for patient in patients}
-        return [
-            _dice(sum(s.common for s in group), sum(s.predicted + s.reference for s in group)) for group in of.values()
-        ]
+        pooled: dict[str, Overlap] = {}
+        for score in own:
+            pooled[score.patient] = pooled.get(score.patient, Overlap(0, 0, 0)) + score.overlap
+        return [overlap.dice for overlap in pooled.values()]
 
     return _with_mean(_by_label(scores, per_patient))
 
@@ -95,13 +81,9 @@ def write_scores(path: Path, columns: Mapping[str, Sequence[CaseScore]]) -> None
         names = [name for series in columns for name in (f"dice_{series}", f"voxels_{series}")]
         writer.writerow(["case", "patient", "label", "voxels_reference", *names])
         for number, score in enumerate(first):
-            row = [series[number] for series in columns.values()]
-            values = [value for own in row for value in (f"{own.dice:.4f}", own.predicted)]
-            writer.writerow([score.case, score.patient, score.label, score.reference, *values])
-
-
-def _dice(common: int, total: int) -> float:
-    return 2 * common / total if total else float("nan")
+            row = [series[number].overlap for series in columns.values()]
+            values = [value for overlap in row for value in (f"{overlap.dice:.4f}", overlap.prediction)]
+            writer.writerow([score.case, score.patient, score.label, score.overlap.reference, *values])
 
 
 def _by_label(scores: Iterable[CaseScore], values: Callable[[list[CaseScore]], list[float]]) -> dict[str, float]:

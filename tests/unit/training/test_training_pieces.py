@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from unet_med.errors import FileUnreadable, WrongUse
+from unet_med_pipelines.evaluation.metrics import Overlap
 from unet_med_pipelines.training.checkpoints import Checkpoints, State
 from unet_med_pipelines.training.figures import as_seen
 from unet_med_pipelines.training.hardware import choose_hardware
@@ -19,14 +20,14 @@ from unet_med_pipelines.training.progress import shown
 from unet_med_pipelines.training.reading import renumber
 from unet_med_pipelines.training.scores import CaseScore, mean_dice, pooled_dice, write_scores
 
-SCORES = [
+SCORES = [  # voxels predicted, in the reference, and common to both
     # Patient A: Dice 0.5 and 1.0; pooled 2 * (1 + 4) / (2 + 2 + 4 + 4) = 10 / 12. Patient B: empty.
-    CaseScore("a1", "A", "ball", predicted=2, reference=2, common=1),
-    CaseScore("a2", "A", "ball", predicted=4, reference=4, common=4),
-    CaseScore("b1", "B", "ball", predicted=0, reference=0, common=0),
-    CaseScore("a1", "A", "cube", predicted=0, reference=3, common=0),
-    CaseScore("a2", "A", "cube", predicted=5, reference=5, common=5),
-    CaseScore("b1", "B", "cube", predicted=1, reference=0, common=0),
+    CaseScore("a1", "A", "ball", Overlap(2, 2, 1)),
+    CaseScore("a2", "A", "ball", Overlap(4, 4, 4)),
+    CaseScore("b1", "B", "ball", Overlap(0, 0, 0)),
+    CaseScore("a1", "A", "cube", Overlap(0, 3, 0)),
+    CaseScore("a2", "A", "cube", Overlap(5, 5, 5)),
+    CaseScore("b1", "B", "cube", Overlap(1, 0, 0)),
 ]
 
 
