@@ -40,7 +40,7 @@ class Agreement:
 
     Args:
         label: which.
-        overlap: voxel counts; None where there was no prediction to count.
+        overlap: voxel counts.
         dice, iou, nsd: 0 to 1. None: undefined.
         hd95, assd: in `unit`. None: undefined.
         unit: "mm" or "pixel".
@@ -48,7 +48,7 @@ class Agreement:
     """
 
     label: Label
-    overlap: Overlap | None
+    overlap: Overlap
     unit: str
     dice: float | None = None
     iou: float | None = None
@@ -79,10 +79,9 @@ def agreement(
         )
 
 
-def worst(label: Label, reference: Segmentation, reason: str, overlap: Overlap | None = None) -> Agreement:
-    """The worst values that there are for a label of this case."""
-    far = diagonal(reference.grid)
-    return Agreement(label, overlap, reference.space_units, 0.0, 0.0, far, far, 0.0, reason)
+def worst(label: Label, overlap: Overlap, far: float, unit: str, reason: str) -> Agreement:
+    """The worst values that there are. Args: far: the image's `diagonal`."""
+    return Agreement(label, overlap, unit, 0.0, 0.0, far, far, 0.0, reason)
 
 
 def diagonal(grid: Grid) -> float:
@@ -134,7 +133,7 @@ def _one_label(
     overlap = Overlap.of(ours, theirs)
     if not overlap.prediction or not overlap.reference:
         reason = "in the reference only" if overlap.reference else "in the prediction only"
-        return worst(label, reference, reason, overlap)
+        return worst(label, overlap, diagonal(reference.grid), unit, reason)
     if why_not := why_no_surfaces(reference.grid):
         return Agreement(label, overlap, unit, overlap.dice, overlap.iou, reason=why_not)
     axes = _wide_axes(reference.grid)

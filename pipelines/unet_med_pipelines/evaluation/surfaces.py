@@ -94,7 +94,8 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
         raise ValueError("an empty mask has no surface")
     box = _bounding_box(prediction | reference)
     steps = tuple(float(step) for step in spacing)
-    ours, theirs = _surface(prediction[box]), _surface(reference[box])
+    # In C order, whatever the order of the masks: `_nearest` counts through memory.
+    ours, theirs = (_surface(np.ascontiguousarray(mask[box])) for mask in (prediction, reference))
     table = element_sizes(steps)
     return SurfaceDistances(
         *_in_order(_nearest(ours > 0, theirs > 0, steps), table[ours[ours > 0]]),
