@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +95,12 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Sequence[float
         raise ValueError("an empty mask has no surface")
     box = _bounding_box(prediction | reference)
     steps = tuple(float(step) for step in spacing)
-    # In C order, whatever the order of the masks: `_nearest` counts through memory.
-    ours, theirs = (_surface(np.ascontiguousarray(mask[box])) for mask in (prediction, reference))
     table = element_sizes(steps)
+    # NIfTI arrays come with the first axis running fastest. They are walked that way, too, transposed and not copied.
+    order: Literal["F", "C"] = "F" if prediction.strides[0] < prediction.strides[-1] else "C"
+    ours, theirs = (_surface(np.array(mask[box], order=order)) for mask in (prediction, reference))
+    if order == "F":
+        ours, theirs, steps = ours.T, theirs.T, steps[::-1]
     return SurfaceDistances(
         *_in_order(_nearest(ours > 0, theirs > 0, steps), table[ours[ours > 0]]),
         *_in_order(_nearest(theirs > 0, ours > 0, steps), table[theirs[theirs > 0]]),
@@ -130,7 +134,7 @@ def _surface(mask: Mask) -> NDArray[np.uint8]:
 
 
 def _nearest(start: Mask, goal: Mask, spacing: tuple[float, ...]) -> Floats:
-    """For every True of `start` (in C order) the distance to the nearest True of `goal`.
+    """For every True of `start` (in C order) the distance to the nearest True of `goal`; both are C-contiguous.
 
     Exact: neighbours are tried nearest first, so the first hit is the nearest; what has none is left to the tree.
     """

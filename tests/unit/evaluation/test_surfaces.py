@@ -91,12 +91,16 @@ def test_the_border_of_the_image_closes_a_mask() -> None:
     assert at_border.average == inside.average > 0
 
 
-def test_the_order_in_memory_changes_nothing() -> None:
-    first, second = volume((1, 2, 2), (2, 2, 2), (2, 3, 2)), volume((4, 2, 2), (4, 3, 1))
-    expected = surface_distances(first, second, (1, 1, 2.5))
-    found = surface_distances(np.asfortranarray(first), np.asfortranarray(second), (1, 1, 2.5))
-    assert np.array_equal(found.from_prediction, expected.from_prediction)
-    assert np.array_equal(found.prediction_sizes, expected.prediction_sizes)
+@settings(max_examples=40, deadline=None)
+@given(masks, masks, st.sampled_from([(1.0, 1.0, 1.0), (0.5, 0.8, 2.5)]), st.booleans())
+def test_the_order_in_memory_changes_nothing(
+    first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...], both: bool
+) -> None:
+    expected = surface_distances(first, second, spacing)
+    found = surface_distances(np.asfortranarray(first), np.asfortranarray(second) if both else second, spacing)
+    assert found.from_prediction == pytest.approx(expected.from_prediction)
+    assert found.average == pytest.approx(expected.average)
+    assert found.within(1) == pytest.approx(expected.within(1))
 
 
 def test_masks_without_a_surface_are_refused() -> None:
