@@ -170,7 +170,7 @@ def _say(console: Console, scores: Evaluation) -> None:
 
     missing = list(dict.fromkeys(score.case for score in scores.scores if score.status == MISSING))
     if missing:
-        console.print(f"{_cases(missing)} no prediction and count as the worst: {_some(missing)}", soft_wrap=True)
+        console.print(f"Cases without a prediction, counted as the worst: {_some(missing)}", soft_wrap=True)
     if scores.extra:
         console.print(f"Predictions without a reference, not counted: {_some(scores.extra)}", soft_wrap=True)
     if scores.unlisted:
@@ -178,10 +178,6 @@ def _say(console: Console, scores: Evaluation) -> None:
         console.print(f"Values in the masks that are no label of the table, not scored: {values}", soft_wrap=True)
     for case, reason in scores.failures.items():
         console.print(f"Not scored: {case}: {reason}", soft_wrap=True, style="red")
-
-
-def _cases(names: Sequence[str]) -> str:
-    return "1 case has" if len(names) == 1 else f"{len(names)} cases have"
 
 
 def _some(names: Sequence[str]) -> str:
