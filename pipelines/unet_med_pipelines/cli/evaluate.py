@@ -25,9 +25,13 @@ NAMED = 10
 def command(
     predictions: Annotated[
         Path,
-        typer.Argument(help="Folder of predicted masks (or of a finished batch), or one mask.", show_default=False),
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Folder of predicted masks (or of a finished batch), or one mask.",
+            show_default=False,
+        ),
     ],
-    references: Annotated[Path, typer.Argument(help="Folder of reference masks, or one mask.", show_default=False)],
+    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder of reference masks, or one mask.")],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="CSV", help="The table to write, a row for every case and label.")
     ],
@@ -56,10 +60,14 @@ def command(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
 ) -> None:
-    """Score masks against references: Dice, HD95, surface distance and surface Dice for every case and label.
+    """Score masks against references: Dice, HD95, surface distance, surface Dice.
 
-    HD95 is the maximum of both directions. A missing prediction counts as the worst value. What is undefined (a label
-    in neither mask) is left empty and out of the means. Masks on different grids are refused; the exit code is then 1.
+    One row for every case and label. HD95 is the maximum of both directions.
+
+    A missing prediction counts as the worst value. What is undefined (a label
+    in neither mask) stays empty and out of the means.
+
+    Masks on different grids are refused; the exit code is then 1.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

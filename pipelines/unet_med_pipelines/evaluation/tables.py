@@ -181,7 +181,7 @@ def _summary(label: str, metric: Metric, scores: Sequence[Score]) -> Summary:
 def _over_patients(label: str, scores: Sequence[PatientScore]) -> Summary:
     values = [score.dice for score in scores if score.dice is not None]
     missing, failed = (sum(map(bool, counts)) for counts in ([s.missing for s in scores], [s.failed for s in scores]))
-    return Summary(label, "dice_per_patient", *_middle(values), len(values), len(scores) - len(values), missing, failed)
+    return Summary(label, "dice_pooled", *_middle(values), len(values), len(scores) - len(values), missing, failed)
 
 
 def _middle(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
