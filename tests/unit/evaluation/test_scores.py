@@ -61,6 +61,18 @@ def test_names_join_folders_and_formats_do_not_matter(folders: tuple[Path, Path]
     assert dice == {"x__scan": pytest.approx(2 / 3), "y__scan": 1, "z__other.v2": 1}
 
 
+def test_a_bare_name_that_two_references_share_is_no_match(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for place in ("x/scan", "y/scan", "y/other"):
+        mask(references / f"{place}.nii.gz", 1)
+    mask(predictions / "scan.nii.gz", 1)
+    mask(predictions / "other.nii.gz", 1)
+    evaluation = evaluate(predictions, references)
+    assert evaluation.extra == ("scan",)
+    status = {score.case: score.status for score in evaluation.scores}
+    assert status == {"x__scan": "missing", "y__scan": "missing", "y__other": "scored"}
+
+
 def test_a_batch_folder_is_opened(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     mask(references / "one.nii.gz", 1)
