@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,9 +102,20 @@ def gather(parts: Split, recipe: Recipe, data: Path, cache: Path, progress: Prog
         except (UnetMedError, OSError) as problem:
             problems.append(f"{case.name}: {problem}")
     progress(len(cases), len(cases))
+    problems += _copies(cases, digests)
     if problems:
         raise data_problems(problems, data)
     return Gathered(tuple(training), data_sha256(digests))
+
+
+def _copies(cases: Sequence[TrainingCase], digests: Mapping[str, str]) -> Iterator[str]:
+    """Cases with the same bytes under two patient keys: one of the keys is wrong, and the split would leak."""
+    first: dict[str, TrainingCase] = {}
+    for case in sorted(cases, key=lambda case: case.name):
+        if case.name in digests:
+            earlier = first.setdefault(digests[case.name], case)
+            if earlier.patient != case.patient:
+                yield f"{case.name}: the same files as {earlier.name}, which is another patient's"
 
 
 def _prepared(case: TrainingCase, stem: Path, recipe: Recipe) -> CachedCase:

@@ -62,7 +62,8 @@ def write_model_folder(
         card = save_model(folder, card.with_(scores=[entry.model_dump() for entry in scores]), [weights])
         write_scores(run / "validation.csv", series)
         examples = _examples(model, recipe, parts.validation, next(iter(series.values())), device)
-        draw_examples(examples, folder / "examples.png")
+        if examples:
+            draw_examples(examples, folder / "examples.png")
     draw_learning_curves(read_log(run / "log.csv"), card.table, folder / "learning_curves.png")
     for name, text in (("README.md", model_page(card)), ("LICENSE.txt", licence_text(recipe))):
         with replacing(folder / name) as path:
@@ -84,7 +85,7 @@ def _validate(
     """Scores for the card, without and with mirroring (where the card names axes for it), and those of each case."""
     entries: list[Scores] = []
     series: dict[str, list[CaseScore]] = {}
-    plain = Options(device=device)
+    plain = _options(device)
     ways = {"plain": plain, "flips": replace(plain, flips=True)} if recipe.card.inference.flips else {"plain": plain}
     for name, options in ways.items():
         note = "mirrored" if options.flips else "plain"
@@ -114,6 +115,11 @@ def _validate(
     return entries, series
 
 
+def _options(device: str) -> Options:
+    # Forced: a validation scan outside the field of view of the training scans is a case all the same, and counts.
+    return Options(device=device, force=True)
+
+
 def _settings(card: ModelCard, options: Options) -> str:
     mirrored = "mirror averaging" if options.flips else "no mirror averaging"
     return f"sliding window, overlap {card.inference.overlap:g}, {mirrored}; weights rounded to fp16 as shipped"
@@ -133,7 +139,7 @@ def _examples(
         if case in (example_case for example_case, _ in examples):
             continue
         scan, reference = read_case(case, recipe)
-        prediction = segment(scan, model, Options(device=device)).segmentations[0]
+        prediction = segment(scan, model, _options(device)).segmentations[0]
         title = f"{word} of {len(ranked)}: Dice {by_case[case.name]:.3f}"
         examples.append((case, Example(title, scan, prediction, reference)))
     return [example for _, example in examples]

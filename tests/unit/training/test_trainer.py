@@ -181,6 +181,14 @@ def test_all_problems_of_the_data_are_told_before_training(tmp_path: Path) -> No
     assert not (tmp_path / "run/model").exists()
 
 
+def test_one_scan_under_two_patients_is_refused(tmp_path: Path) -> None:
+    data = write_blobs(tmp_path / "data", 3)
+    for kind in ("images", "labels"):
+        (data / kind / "P4_0.nii.gz").write_bytes((data / kind / "P1_1.nii.gz").read_bytes())
+    with pytest.raises(WrongUse, match=r"P4_0: the same files as P1_1, which is another patient's"):
+        train(write_blob_recipe(tmp_path / "r.yaml", 3), data, tmp_path / "run", device="cpu")
+
+
 def test_a_window_that_the_network_cannot_take_is_refused_early(tmp_path: Path) -> None:
     import yaml
 
