@@ -11,9 +11,9 @@ import pytest
 import typer
 from click.testing import Result
 from typer.testing import CliRunner
-from unet_med_pipelines.cli.evaluate import command
 
 from unet_med.errors import WrongUse
+from unet_med_pipelines.cli.evaluate import command
 
 app = typer.Typer()
 app.command()(command)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from blobs import write_blob_recipe, write_blobs
 
 

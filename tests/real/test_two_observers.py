@@ -10,9 +10,9 @@ import csv
 from pathlib import Path
 
 import pytest
-from unet_med_pipelines.evaluation.scores import Evaluation, Score, evaluate
 
 from unet_med.segmentation import Label
+from unet_med_pipelines.evaluation.scores import Evaluation, Score, evaluate
 
 ORGANS = (
     *("Brainstem", "Spinal-Cord", "Mandible", "Parotid-Rt"),

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console
+
+    from unet_med.segmentation import Label
     from unet_med_pipelines.evaluation.patients import PatientOf
     from unet_med_pipelines.evaluation.scores import Evaluation
     from unet_med_pipelines.evaluation.tables import Summary
-
-    from unet_med.segmentation import Label
 
 NAMED = 10
 """Names that are listed before "and 12 more"."""
@@ -71,6 +71,7 @@ def command(
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from unet_med_pipelines.evaluation.scores import evaluate
     from unet_med_pipelines.evaluation.tables import pool, summarise, summarise_patients, write_patients, write_scores
 
@@ -141,9 +142,8 @@ def _label_map(text: str | None) -> dict[int, int]:
 
 
 def _patient_of(pattern: str | None, table: Path | None) -> PatientOf | None:
-    from unet_med_pipelines.evaluation.patients import by_pattern, by_table
-
     from unet_med.errors import WrongUse
+    from unet_med_pipelines.evaluation.patients import by_pattern, by_table
 
     if pattern and table:
         raise WrongUse("--patient-key and --patients both name the patients.", advice="Give one of them.")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from unet_med.formats.atomic import replacing
 
+from unet_med.formats.atomic import replacing
 from unet_med_pipelines.evaluation.metrics import Overlap
 from unet_med_pipelines.evaluation.scores import FAILED, MISSING, Evaluation, Score
 

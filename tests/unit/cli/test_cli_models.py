@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from unet_med_pipelines.cli.models import app, validation_dice
 
 import unet_med.models
 from unet_med.card import ModelCard
 from unet_med.errors import ModelRefused
 from unet_med.models import save_model
 from unet_med.network import UNet
+from unet_med_pipelines.cli.models import app, validation_dice
 
 CARD = ModelCard.model_validate(
     {

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from unet_med_pipelines.evaluation.agreement import Agreement, agreement, diagonal
 
 from unet_med.errors import ScanRefused
 from unet_med.grid import Grid
 from unet_med.segmentation import Label, Segmentation
+from unet_med_pipelines.evaluation.agreement import Agreement, agreement, diagonal
 
 A, B, C = Label(1, "a"), Label(2, "b"), Label(3, "c")
 SHAPE = (10, 8, 6)

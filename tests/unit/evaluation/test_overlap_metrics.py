@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from unet_med_pipelines.evaluation.metrics import Overlap, dice, iou
 
 # P = {0, 1, 2}, R = {2, 3}: |P| = 3, |R| = 2, in common {2}, together {0, 1, 2, 3}.

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from unet_med_pipelines.evaluation.patients import by_pattern, by_table
-from unet_med_pipelines.evaluation.scores import Evaluation, Score, evaluate
-from unet_med_pipelines.evaluation.tables import pool, summarise, write_scores
 
 from unet_med.errors import FileUnreadable, WrongUse
 from unet_med.segmentation import Label
+from unet_med_pipelines.evaluation.patients import by_pattern, by_table
+from unet_med_pipelines.evaluation.scores import Evaluation, Score, evaluate
+from unet_med_pipelines.evaluation.tables import pool, summarise, write_scores
 
 A, B = Label(1, "a"), Label(2, "b")
 SHAPE = (8, 6, 4)

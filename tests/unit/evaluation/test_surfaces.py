@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from monai.metrics import compute_surface_dice
 from scipy import ndimage
+
 from unet_med_pipelines.evaluation.surfaces import SurfaceDistances, element_sizes, surface_distances
 
 SHAPE = (6, 7, 5)

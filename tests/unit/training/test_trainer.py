@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blobs import write_blob_recipe, write_blobs
 
+from blobs import write_blob_recipe, write_blobs
 from unet_med.card import ModelCard
 from unet_med.errors import Cancelled, WrongUse
 from unet_med.formats import read_scan, read_segmentation
