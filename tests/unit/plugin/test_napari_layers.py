@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from napari_unet_med._layers import from_layer, layer_arguments, layer_shape, to_layer
 from napari_unet_med._reader import get_reader, image_layers
 from napari_unet_med._writer import write_labels
-
 from unet_med import Grid, Label, Scan, read_scan, write_scan
 from unet_med.errors import FileUnreadable, WrongUse
 

@@ -9,9 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import napari_unet_med
 import pytest
 import yaml
+
+import napari_unet_med
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_manifest_and_the_reader_agree_on_suffixes(manifest: dict[str, Any])
 
 
 def test_nothing_heavy_is_loaded_for_it() -> None:
-    """napari imports reader and writer at start-up; torch or Qt there would cost every user of napari."""
+    """At start-up napari imports reader and writer; torch or Qt there would cost every user of napari."""
     code = "import sys, napari_unet_med._reader, napari_unet_med._writer; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     packages = {name.partition(".")[0] for name in done.stdout.split()}
