@@ -68,7 +68,11 @@ def lint(house: Path) -> tuple[set[str], set[str]]:
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"],
         cwd=house,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(str((house / package).parent) for package in PACKAGES)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(str((house / package).parent) for package in PACKAGES),
+            "COLUMNS": "200",  # names of contracts are not broken into lines
+        },
         capture_output=True,
         text=True,
         timeout=120,
