@@ -17,15 +17,18 @@ import contextlib
 import doctest
 import io
 import re
+import runpy
 import shlex
 import shutil
+import sysconfig
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -33,10 +36,7 @@ RUNS = ("python", "pycon")
 SHELLS = ("console", "sh", "bash")
 NOT_CODE = ("text", "yaml", "csv", "json")
 
-BRAIN = (
-    Path(next(iter(find_spec("nilearn").submodule_search_locations)))  # not imported: that takes seconds
-    / "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
-)
+BRAIN = Path(sysconfig.get_path("purelib")) / "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 """The ICBM 2009a T1 average brain, 1 mm, that the nilearn package carries."""
 
 FENCE = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -188,6 +188,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "docs" / "figures").glob("*.py")), ids=lambda path: path.name)
+def test_figures_are_what_their_scripts_draw(script: Path, tmp_path: Path) -> None:
+    runpy.run_path(str(script))["draw"](tmp_path / "drawn.png")
+    drawn, shown = (
+        np.asarray(Image.open(path).convert("L"), dtype=float)
+        for path in (tmp_path / "drawn.png", REPOSITORY / "docs" / "images" / f"{script.stem}.png")
+    )
+    assert drawn.shape == shown.shape
+    assert np.abs(drawn - shown).mean() < 1  # of 255; another FreeType smooths letters a little differently
+
+
 # -- unet-med -------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +243,33 @@ def test_every_make_target_on_the_pages_exists_and_the_other_way_round() -> None
     targets = set(re.findall(r"^([a-z]+):", makefile, re.M)) - {"help", "install"}
     shown = {word for _, words in documented("make") for word in words if "=" not in word}
     assert shown == targets
+
+
+# -- the map --------------------------------------------------------------------------------------------------------
+
+
+def mapped(page: Path, package: str) -> set[str]:
+    """The modules that the map names under a package's heading, as paths: "scan.py", "models/folder.py" ..."""
+    (section,) = re.findall(rf"^## [^\n]*`{package}`\n(.*?)(?=^## |\Z)", page.read_text(encoding="utf-8"), re.M | re.S)
+    (tree,) = re.findall(r"```text\n(.*?)```", section, re.S)
+    names: set[str] = set()
+    folder = ""
+    for line in tree.splitlines():
+        entry = re.split(r" {2,}", line.strip())[0]
+        if entry.endswith("/"):
+            folder = entry
+        elif entry:
+            names |= {(folder if line.startswith(" ") else "") + name for name in entry.split(", ")}
+    return names
+
+
+@pytest.mark.parametrize("package", ["unet_med", "pipelines/unet_med_pipelines", "plugins/napari_unet_med"])
+def test_the_map_names_every_module_and_no_other(package: str) -> None:
+    folder = REPOSITORY / package
+    modules = {str(path.relative_to(folder)) for path in folder.rglob("*.py") if path.name != "__init__.py"}
+    on_the_map = mapped(REPOSITORY / "docs" / "architecture.md", folder.name)
+    assert {name for name in on_the_map if name.endswith(".py")} - {"__init__.py"} == modules
+    assert all((folder / name).exists() for name in on_the_map)
 
 
 # -- the check itself -----------------------------------------------------------------------------------------------
