@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real scans beside the checkout; tests that need it are skipped, with the reason, where it is absent."""
+    """The folder of real scans beside the checkout; where it is absent, tests of it are skipped with the reason."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(

@@ -40,8 +40,10 @@ class LabelCard(Strict):
     laterality: CodeCard | None = None
 
     def to_label(self) -> Label:
-        codes = (code.to_code() if code else None for code in (self.category, self.anatomy, self.laterality))
-        return Label(self.value, self.name, self.colour, *codes)
+        category, anatomy, laterality = (
+            code.to_code() if code else None for code in (self.category, self.anatomy, self.laterality)
+        )
+        return Label(self.value, self.name, self.colour, category, anatomy, laterality)
 
 
 class ChannelCard(Strict):
@@ -81,8 +83,8 @@ class GridPolicy(Strict):
 class IntensityPolicy(Strict):
     """How values are scaled, each channel by itself, in this order.
 
-    scope: what the statistics are taken over: the whole (boxed) scan, or each slice by itself (planes of pictures that were
-        stretched one by one).
+    scope: what the statistics are taken over: the whole (boxed) scan, or each slice by itself (planes of pictures that
+        were stretched one by one).
     clip_percentiles: limits as percentiles of the finite voxels; None leaves all values.
     clip_values: limits in the scan's units (e.g. HU).
     scale: "zscore" to mean 0 and standard deviation 1; "unit" to 0..1 between the limits; "none"; or "fixed" with the
@@ -119,7 +121,11 @@ class NetworkCard(Strict):
 
 
 class InferenceDefaults(Strict):
-    """overlap: share of a window that the next one covers again. flips: axes of the window mirrored when flips are asked for."""
+    """How windows are laid, and what is made of scores.
+
+    overlap: share of a window that the next one covers again.
+    flips: axes of the window that are mirrored when flips are asked for.
+    """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
@@ -127,8 +133,10 @@ class InferenceDefaults(Strict):
 
 
 class Postprocess(Strict):
-    """largest_component: label names of which only the largest piece is kept; fill_holes: names whose inner holes are filled.
+    """What is done to the whole mask.
 
+    largest_component: label names of which only the largest piece is kept.
+    fill_holes: names whose inner holes are filled.
     joint_largest_component: keep only the largest piece of the union of all labels (parts of one organ that touch).
     """
 
@@ -140,7 +148,8 @@ class Postprocess(Strict):
 class FieldOfView(Strict):
     """The extents of the training scans along the network's axes, smallest and largest, in mm or pixels.
 
-    A scan whose extent lies below half of the smallest or above one and a half times the largest is refused unless forced.
+    A scan whose extent lies below half of the smallest or above one and a half times the largest is refused unless
+    forced.
     """
 
     unit: Literal["mm", "pixel"]

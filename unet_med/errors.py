@@ -42,7 +42,7 @@ class UnetMedError(Exception):
 
 
 class ScanRefused(UnetMedError, ValueError):
-    """The scan was read, but cannot be used as it is. `code` is the finding's code (see `unet_med.scan.FINDING_CODES`)."""
+    """The scan was read, but cannot be used as it is. `code` is the finding's: see `unet_med.scan.FINDING_CODES`."""
 
     def __init__(
         self,

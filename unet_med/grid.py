@@ -1,9 +1,9 @@
 """Where the voxels of a scan lie in the patient: shape and affine, in RAS+ millimetres.
 
 This is the only module that reasons about axes. Everything else asks a `Grid`, or carries a `Reorientation` that a grid
-has made. Notation: (i, j, k) counts voxels from the CENTRE of the first one; (x, y, z) are millimetres, x growing to the
-patient's Right, y to Anterior, z to Superior (RAS+, as in NIfTI-1). DICOM and ITK speak LPS (x and y negated); only the
-modules that read and write those formats know that.
+has made. Notation: (i, j, k) counts voxels from the CENTRE of the first one; (x, y, z) are millimetres, x growing to
+the patient's Right, y to Anterior, z to Superior (RAS+, as in NIfTI-1). DICOM and ITK speak LPS (x and y negated); only
+the modules that read and write those formats know that.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Grid:
             `affine`, counted from slice 0, strictly increasing; the column itself holds the mean step.
 
     Raises:
-        ValueError: not three positive sizes, an affine that is not finite, singular, or whose last row is not (0,0,0,1),
-            offsets of the wrong count or order.
+        ValueError: not three positive sizes, an affine that is not finite, singular, or whose last row is not
+            (0, 0, 0, 1), offsets of the wrong count or order.
     """
 
     shape: Triple

@@ -147,7 +147,7 @@ class Scan:
             A 2D picture has K = 1. Made read-only, not copied.
         grid: place and size of the voxels, RAS+ mm.
         units: meaning of the values: "HU", "Bq/ml", "arbitrary" ...
-        space_units: "mm", or "pixel" where the file holds no pixel size (then `grid` is a convention, not a measurement).
+        space_units: "mm", or "pixel" where the file holds no pixel size (then `grid` is a convention, no measurement).
         modality: declared by the file, else None.
         channels: a name per channel.
         source: where it came from.
