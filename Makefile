@@ -34,6 +34,9 @@ install:
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,demo]"; \
 	touch $(READY)
 
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
 test: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not soak" -n $(TEST_PROCESSES) --dist loadfile
 
