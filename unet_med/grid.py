@@ -189,6 +189,35 @@ class Grid:
         flips = tuple(bool(cosines[a, best[a]] < 0) for a in range(3))
         return Reorientation(_triple(best), flips)  # type: ignore[arg-type]
 
+    def planes(self) -> Reorientation:
+        """The reorder to columns, rows, slices of the acquired plane, each plane as a radiologist looks at it.
+
+        Slices lie along the axis of length one, else along the axis whose spacing is clearly the largest (by a fifth),
+        else along the third. In the plane, columns run to the patient's left (to the back where the plane is
+        sagittal), rows to the back (to the feet where the plane is coronal or sagittal).
+        """
+        unit = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        through = self._slice_axis()
+        inner = tuple(axis for axis in range(3) if axis != through)
+        normal = np.cross(unit[:, inner[0]], unit[:, inner[1]])  # of the plane itself: a tilted stack steps askew
+        columns, rows, slices = ("PIR", "LIA", "LPS")[int(np.abs(normal).round(9).argmax())]
+        targets = np.array([_direction(columns), _direction(rows)])
+        cosines = targets @ unit
+        first, second = max(
+            (inner, inner[::-1]), key=lambda pair: round(abs(cosines[0, pair[0]]) + abs(cosines[1, pair[1]]), 9)
+        )
+        flips = (cosines[0, first] < 0, cosines[1, second] < 0, _direction(slices) @ unit[:, through] < 0)
+        return Reorientation((first, second, through), (bool(flips[0]), bool(flips[1]), bool(flips[2])))
+
+    def _slice_axis(self) -> int:
+        if self.slice_offsets is not None:
+            return 2
+        single = [axis for axis in range(3) if self.shape[axis] == 1]
+        if len(single) == 1:
+            return single[0]
+        order = np.argsort(self.spacing)
+        return int(order[2]) if self.spacing[order[2]] > 1.2 * self.spacing[order[1]] else 2
+
     def reorient(self, how: Reorientation) -> Grid:
         """The same voxels at the same places, counted in another order."""
         order, flips = how.order, how.flips
@@ -237,6 +266,35 @@ class Grid:
         affine[:3, :3] *= scale
         affine[:3, 3] += self.affine[:3, :3] @ ((scale - 1) / 2)
         return Grid(_triple(shape), affine, self.slice_offsets)
+
+    @property
+    def slice_positions(self) -> Floats:
+        """Distance in mm of each slice's centre from the first one's, along the third axis, (K,)."""
+        if self.slice_offsets is not None:
+            return np.asarray(self.slice_offsets, dtype=np.float64)
+        return np.arange(self.shape[2], dtype=np.float64) * self.spacing[2]
+
+    def even_slices(self, count: int) -> Grid:
+        """Another number of slices, evenly spaced over the same length along the third axis; outer edges stay.
+
+        The outer slices of an uneven stack reach as far outwards as half of the step beside them.
+        """
+        if self.slice_offsets is None:
+            return self.resized((*self.shape[:2], count))
+        low, high = self.slice_edges
+        unit = self.affine[:3, 2] / self.spacing[2]
+        step = (high - low) / count
+        affine = self.affine.copy()
+        affine[:3, 2] = unit * step
+        affine[:3, 3] = self.world((0, 0, 0)) + unit * (low + step / 2)
+        return Grid((*self.shape[:2], count), affine)
+
+    @property
+    def slice_edges(self) -> tuple[float, float]:
+        """Where the stack begins and ends along the third axis, in mm from the first slice's centre."""
+        at = self.slice_positions
+        steps = np.diff(at) if len(at) > 1 else np.array([self.spacing[2]])
+        return float(at[0] - steps[0] / 2), float(at[-1] + steps[-1] / 2)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
