@@ -231,6 +231,8 @@ class ModelCard(Strict):
             raise ValueError(f"postprocess names labels that do not exist: {', '.join(sorted(unknown))}")
         if self.inference.flips and max(self.inference.flips) >= self.grid.dimensions:
             raise ValueError(f"flips are axes below {self.grid.dimensions}")
+        if self.intensity.scope == "slice" and self.grid.dimensions == 3:
+            raise ValueError("intensity.scope: slice is for planes (grid.dimensions: 2)")
         if self.field_of_view and len(self.field_of_view.smallest) != self.grid.dimensions:
             raise ValueError(f"field_of_view needs {self.grid.dimensions} numbers")
         return self

@@ -169,7 +169,7 @@ def _check_modality(scan: Scan, card: ModelCard) -> Iterator[tuple[str, str, str
         yield (
             "modality_mismatch",
             f"The scan is {scan.modality}; {card.name} was made for {made_for}.",
-            "Choose another model with -m, or go on all the same with --force.",
+            "Choose another model; or force it, and look twice at the result.",
         )
 
 
@@ -183,11 +183,12 @@ def _check_field_of_view(scan: Scan, plan: Plan, card: ModelCard) -> Iterator[tu
     high = [FIELD_ABOVE * value for value in field.largest]
     if any(not a <= value <= b for a, value, b in zip(low, extent, high, strict=True)):
         seen, trained = _by(extent), f"{_by(field.smallest)} to {_by(field.largest)}"
-        region = "box" if scan.space_units == PIXEL_UNITS else "--box x0,x1,y0,y1,z0,z1 in mm"
+        pixels = scan.space_units == PIXEL_UNITS
+        cut = "Crop the picture to" if pixels else "Give a box (x0,x1,y0,y1,z0,z1 in mm) around"
         yield (
             "field_of_view",
             f"The field of view is {seen} {field.unit}; {card.name} was trained on {trained} {field.unit}.",
-            f"Cut out the region that the model knows ({region}), or go on all the same with --force.",
+            f"{cut} the region that the model knows; or force it, and look twice at the result.",
         )
 
 

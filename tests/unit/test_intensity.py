@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cards import make_card
+from unet_med import Scan
 from unet_med.card import IntensityPolicy
 from unet_med.intensity import fill_non_finite, measure
+from unet_med.prepare import prepare
 
 
 def scaled(values: list[float], **policy: object) -> list[float]:
@@ -43,3 +46,12 @@ def test_what_is_no_number_counts_in_no_statistic() -> None:
 def test_integers_keep_their_precision() -> None:
     values = np.array([2**24, 2**24 + 2], np.int32)
     assert measure(values, IntensityPolicy(scale="zscore")).shift == pytest.approx(2**24 + 1)
+
+
+def test_slices_are_scaled_one_by_one_where_the_card_says_so() -> None:
+    volume = np.stack([np.array([[1.0, 3], [3, 1]]), np.array([[100.0, 300], [100, 300]])], axis=-1)
+    card = make_card(2, intensity={"scope": "slice", "scale": "zscore"})
+    scan = Scan.from_array(volume, np.diag((-1, -1, 1, 1)))
+    assert prepare(scan, card).data[0].tolist() == [[[-1, -1], [1, 1]], [[1, -1], [-1, 1]]]
+    with pytest.raises(ValueError, match="is for planes"):
+        make_card(3, intensity={"scope": "slice"})

@@ -32,6 +32,8 @@ class Trainee:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             network = UNet.from_card(recipe.card)
+        # Channels beside each other in memory: a step of bf16 on a CPU takes half the time.
+        network = network.to(memory_format=torch.channels_last_3d if network.dimensions == 3 else torch.channels_last)
         optimiser = torch.optim.AdamW(
             weight_groups(network, recipe.optimiser.weight_decay), lr=recipe.optimiser.learning_rate
         )
