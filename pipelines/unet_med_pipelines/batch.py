@@ -39,7 +39,7 @@ def fitting_model(inputs: Sequence[Input]) -> str:
     if silent or not sources:
         raise WrongUse(
             "The model cannot be chosen from the scan: this file does not say which modality it is.",
-            where=silent[0].name if silent else None,
+            where=silent[0].name if silent and silent[0].kind != "dicom" else None,  # its path may name the patient
             advice=advice,
         )
     modalities = {source.modality for source in sources}

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unet_med.errors import FileUnreadable, ScanRefused, UnetMedError, WrongUse
-from unet_med.formats import find_scans
+from unet_med.formats import Found, find_scans
 from unet_med.scan import Source
 from unet_med_pipelines.case_names import hidden_parts, named, unique
 from unet_med_pipelines.evaluation.pairing import BATCH_FOLDER, suffix_free
 from unet_med_pipelines.records import RECORDS
+from unet_med_pipelines.series_rule import SeriesRule
 
 CHANNEL_NUMBER = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's names: CASE_0000.nii.gz is the first channel of CASE, CASE_0001.nii.gz the second."""
@@ -64,7 +65,7 @@ def find_inputs(paths: Sequence[Path]) -> tuple[Input, ...]:
     """All scans below some files and folders, each once, in the order given. The masks of a batch are no scans.
 
     Raises:
-        WrongUse: a path that does not exist, or no scan at all.
+        WrongUse: a path that does not exist, or no scan below any.
     """
     found: list[Input] = []
     for path in paths:
@@ -75,17 +76,52 @@ def find_inputs(paths: Sequence[Path]) -> tuple[Input, ...]:
     return inputs
 
 
-def cases_of(inputs: Sequence[Input], channels: Sequence[str]) -> list[Case]:
+def inputs_in(found: Found, root: Path) -> list[Input]:
+    """What was found below a root, without the masks of a batch."""
+    inputs = [Input(root, source) for source in found.sources if not _is_result(source, root)]
+    return inputs + [Input(root, problem=problem) for problem in found.problems]
+
+
+def chosen(inputs: Sequence[Input], rules: Sequence[SeriesRule]) -> tuple[Input, ...]:
+    """The inputs without the DICOM series that no rule fits; all of them where there is no rule.
+
+    Raises:
+        WrongUse: no series fits any rule.
+    """
+    if not rules:
+        return tuple(inputs)
+    kept = tuple(each for each in inputs if each.source is None or any(rule.fits(each.source) for rule in rules))
+    series = sum(_is_series(each) for each in inputs)
+    if not series or not any(_is_series(each) for each in kept):
+        raise WrongUse(
+            f"The rule of --series fits none of the {series} DICOM series here."
+            if series
+            else "--series chooses among DICOM series, and there is none here.",
+            advice="`unet-med inspect` shows what there is.",
+        )
+    return kept
+
+
+def cases_of(inputs: Sequence[Input], channels: Sequence[str], rules: Sequence[SeriesRule] = ()) -> list[Case]:
     """Which inputs belong together, and their names.
 
     Files CASE_0000, CASE_0001 ... are the channels of CASE where the card has several. Where it has one, CASE_0000 is
-    CASE, unless there is a CASE_0001, too.
+    CASE, unless there is a CASE_0001, too. A DICOM series is a case where the card has one channel; else channels are
+    series of one study, each chosen by its rule.
 
     Args:
         channels: the names of the card's channels.
+        rules: which series are meant; where the card has several channels, one for each.
+
+    Raises:
+        WrongUse: DICOM series for a card of several channels without as many rules, or several rules for one channel.
     """
+    _check_rules(inputs, channels, rules)
+    studies = [each for each in inputs if _is_series(each)] if len(channels) > 1 else []
+    cases = _study_cases(studies, channels, rules)
+    inputs = [each for each in inputs if each not in studies]
     groups: dict[object, list[tuple[Input, str | None]]] = {}
-    numbered = {key: number for each in inputs if (key := _numbered(each)) for number in [key[2]]}
+    numbered = {key for each in inputs if (key := _numbered(each))}
     for each in inputs:
         key = _numbered(each)
         if key is None:
@@ -95,13 +131,11 @@ def cases_of(inputs: Sequence[Input], channels: Sequence[str]) -> list[Case]:
         else:
             alone = key[2] == "0000" and (*key[:2], "0001") not in numbered
             groups[id(each)] = [(each, "0000" if alone else None)]
-    everyone = {value for each in inputs if each.source for value in each.source.identity}
-    return _with_unique_names(
-        [
-            _problem_case(group[0][0], everyone) if group[0][0].problem else _case(group, channels)
-            for group in groups.values()
-        ]
-    )
+    everyone = {value for each in (*inputs, *studies) if each.source for value in each.source.identity}
+    for group in groups.values():
+        first, _ = group[0]
+        cases.append(_problem_case(first, everyone) if first.problem else _case(group, channels))
+    return _with_unique_names(cases)
 
 
 def read_table(table: Path, channels: Sequence[str]) -> list[Case]:
@@ -142,8 +176,7 @@ def _below(path: Path) -> list[Input]:
         if not path.exists():
             raise WrongUse("There is no such file or folder.", where=path) from problem
         return [Input(path, problem=problem)]
-    inputs = [Input(path, source) for source in found.sources if not _is_result(source, path)]
-    return inputs + [Input(path, problem=problem) for problem in found.problems]
+    return inputs_in(found, path)
 
 
 def _is_result(source: Source, root: Path) -> bool:
@@ -160,7 +193,8 @@ def _identity(each: Input) -> object:
     """Equal for the same files named in two ways."""
     if each.source is None:
         return str(each.problem)
-    return frozenset(path.resolve() for path in each.source.paths)
+    # Two stacks of one multi-frame file are frames of the same file.
+    return frozenset(path.resolve() for path in each.source.paths), each.source.header.get("frames")
 
 
 # -- cases ----------------------------------------------------------------------------------------------------------
@@ -185,6 +219,47 @@ def _case(group: Sequence[tuple[Input, str | None]], channels: Sequence[str]) ->
         _incomplete([number for _, number in group], channels, sources[0]) if number and len(channels) > 1 else None
     )
     return _hiding(name, sources, problem)
+
+
+def _is_series(each: Input) -> bool:
+    return each.source is not None and each.source.kind == "dicom"
+
+
+def _check_rules(inputs: Sequence[Input], channels: Sequence[str], rules: Sequence[SeriesRule]) -> None:
+    if len(channels) == 1 and len(rules) > 1:
+        raise WrongUse("The model reads one channel, and there are several rules.", advice="Give --series once.")
+    if len(channels) > 1 and len(rules) != len(channels) and any(_is_series(each) for each in inputs):
+        raise WrongUse(
+            f"The model reads {len(channels)} channels, and a DICOM series is one; there are {len(rules)} rules that "
+            "choose.",
+            advice=f"Give --series {len(channels)} times, for {', '.join(channels)} in this order, or name the series "
+            "of each case in a table with --cases.",
+        )
+
+
+def _study_cases(inputs: Sequence[Input], channels: Sequence[str], rules: Sequence[SeriesRule]) -> list[Case]:
+    """A case for each study: of every channel the one series that its rule fits."""
+    studies: dict[object, list[Input]] = {}
+    for each in inputs:
+        if each.source:
+            # Without a UID the folder is the best grouping there is.
+            studies.setdefault(each.source.header.get("study_uid") or each.source.paths[0].parent, []).append(each)
+    cases = []
+    for study in studies.values():
+        members, problem = [], None
+        for channel, rule in zip(channels, rules, strict=True):
+            fitting = [each.source for each in study if each.source and rule.fits(each.source)]
+            members += fitting[:1]
+            if len(fitting) != 1:
+                problem = problem or ScanRefused(
+                    f'{len(fitting) or "No"} series of this study fit the rule for the channel "{channel}", where one '
+                    "is needed.",
+                    advice="Change that --series; `unet-med inspect` shows what there is.",
+                    code="several_series" if fitting else "channel_count",
+                )
+        sources = tuple(members) or tuple(each.source for each in study[:1] if each.source)
+        cases.append(_hiding(_name(sources[0], study[0].root, _identity_of(sources), ""), sources, problem))
+    return cases
 
 
 def _problem_case(each: Input, identity: Collection[str]) -> Case:

@@ -59,7 +59,8 @@ class _Lines:
         self._say(self._place if name else f"case {total}/{total} done")
 
     def windows(self, done: int, total: int) -> None:
-        self._say(f"{self._place}: window {done}/{total}")
+        if done < total:
+            self._say(f"{self._place}: window {done}/{total}")
 
     def _say(self, line: str) -> None:
         if time.monotonic() - self._last >= PLAIN_INTERVAL:

@@ -15,10 +15,12 @@ from unet_med.formats.atomic import replacing
 from unet_med.measure import Measurement
 from unet_med.provenance import Provenance
 from unet_med.scan import Finding, Scan, Source
+from unet_med_pipelines.evaluation.pairing import suffix_free
 
 RECORDS = "records"
 """The folder of records in OUT."""
 MEASUREMENTS = "measurements.csv"
+HEADERS = (".hdr", ".nhdr", ".mhd")
 COLUMNS = ("case", "label", "value", "voxels", "volume_ml")
 
 
@@ -153,12 +155,13 @@ def describe_input(source: Source, path: str) -> dict[str, Any]:
         path: as it may be shown.
 
     Returns:
-        sha256 is that of the files one after the other, in slice order; None where they cannot be read.
+        sha256 is that of the files one after the other, in the order of their names; None where they cannot be read.
     """
-    described: dict[str, Any] = {"path": path, "kind": source.kind, "files": len(source.paths)}
+    files = _files(source)
+    described: dict[str, Any] = {"path": path, "kind": source.kind, "files": len(files)}
     if source.series_uid:
         described["series_uid"] = source.series_uid
-    described["sha256"] = sha256(source.paths)
+    described["sha256"] = sha256(files)
     return described
 
 
@@ -173,3 +176,14 @@ def sha256(paths: Iterable[Path]) -> str | None:
     except OSError:
         return None
     return digest.hexdigest()
+
+
+def _files(source: Source) -> list[Path]:
+    """The files of a source; of a header the voxels beside it, too, which have the same name up to the suffix."""
+    first = source.paths[0]
+    if len(source.paths) > 1 or first.suffix.lower() not in HEADERS:
+        return sorted(source.paths)
+    try:
+        return sorted(path for path in first.parent.iterdir() if suffix_free(path.name) == first.stem)
+    except OSError:
+        return [first]

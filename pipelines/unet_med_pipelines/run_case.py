@@ -107,7 +107,7 @@ def _run(case: Case, task: Task, progress: Progress | None, seconds: dict[str, f
         outputs = []
         for format in task.formats or (_fitting_format(scan),):
             path = mask_path(task.out, case.name, format)
-            write_segmentation(mask, path, format)
+            write_segmentation(mask, path, format, provenance=result.provenance)
             outputs.append({"path": path.relative_to(task.out).as_posix(), "format": format, "sha256": sha256([path])})
     return Record(
         case.name,

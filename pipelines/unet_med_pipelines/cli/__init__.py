@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from unet_med_pipelines.cli import evaluate, models, segment, train
+from unet_med_pipelines.cli import evaluate, inspect, models, segment, train
 from unet_med_pipelines.cli.terminal import say
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment", short_help="Segment scans: a mask on the grid of each.")(segment.command)
+app.command("inspect", short_help="Tell what is wrong with scans before segmenting them.")(inspect.command)
 app.add_typer(models.app, name="models")
 app.command("train", short_help="Train a model on labelled scans.")(train.command)
 app.command("evaluate", short_help="Score masks against references.")(evaluate.command)

@@ -60,6 +60,14 @@ def command(
         Path | None,
         typer.Option(metavar="CSV", help="Instead of INPUT: a table with the column case, and one for each channel."),
     ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--series",
+            metavar="RULE",
+            help="Segment only these DICOM series: modality=MR,description=T1.*,slices>=20 (see above).",
+        ),
+    ] = None,
     align: Annotated[
         bool, typer.Option("--align", help="Interpolate channels on other grids onto that of the first.")
     ] = False,
@@ -74,6 +82,13 @@ def command(
     several of these. Channels in files of their own belong together by their
     names, as in nnU-Net (CASE_0000.nii.gz, CASE_0001.nii.gz ...), or by a
     table: --cases.
+
+    --series chooses among the DICOM series. RULE is a list of conditions,
+    parted by commas, that all hold: modality=MR (or CT|MR), description=REGEX,
+    number=3 (the series number), uid=UID, stack=REGEX (of what `unet-med
+    inspect` says of a stack), slices>=20. With != instead of = a series is
+    left out; slices takes =, >= and <=. For a model of several channels
+    --series is given once for each, and a study is one case.
 
     OUT/segmentations holds the masks, OUT/records what was read, done and
     found, OUT/measurements.csv the volumes. A case that is run again replaces
@@ -91,18 +106,20 @@ def command(
     from unet_med.models import CARD, find_model, load_model
     from unet_med.prepare import Box
     from unet_med_pipelines.batch import fitting_model, formats_of, make_out, run_batch
-    from unet_med_pipelines.cases import cases_of, find_inputs, read_table
+    from unet_med_pipelines.cases import cases_of, chosen, find_inputs, read_table
     from unet_med_pipelines.progress import shown
     from unet_med_pipelines.run_case import Task
+    from unet_med_pipelines.series_rule import SeriesRule
 
     console = Console(stderr=True, highlight=False)
-    _check_use(inputs, cases, model)
+    _check_use(inputs, cases, model, series)
+    rules = [SeriesRule.parse(rule) for rule in series or []]
     options = Options(device, precision, overlap, flips, Box.parse(box) if box else None, force)
     choose(device, precision)  # a device that is not there would fail case after case
-    found = find_inputs(inputs or [])
+    found = chosen(find_inputs(inputs or []), rules)
     folder = find_model(model or fitting_model(found))
     channels = [channel.name for channel in ModelCard.read(folder / CARD).channels]
-    listed = read_table(cases, channels) if cases else cases_of(found, channels)
+    listed = read_table(cases, channels) if cases else cases_of(found, channels, rules)
     wanted = formats_of(formats or [])
     make_out(out)
     with console.status(f"loading {folder.name}"):
@@ -123,7 +140,9 @@ def command(
         raise typer.Exit(1)
 
 
-def _check_use(inputs: Sequence[Path] | None, cases: Path | None, model: str | None) -> None:
+def _check_use(
+    inputs: Sequence[Path] | None, cases: Path | None, model: str | None, series: Sequence[str] | None
+) -> None:
     from unet_med.errors import WrongUse
 
     if bool(inputs) == bool(cases):
@@ -131,6 +150,8 @@ def _check_use(inputs: Sequence[Path] | None, cases: Path | None, model: str | N
             "INPUT and --cases both name the scans." if cases else "There is nothing to segment.",
             advice="Give INPUT, or a table with --cases.",
         )
+    if cases and series:
+        raise WrongUse("--series chooses among INPUT; a table names its series itself.", advice="Leave out --series.")
     if cases and not model:
         raise WrongUse("A table of cases needs a model, whose channels are its columns.", advice="Name one with -m.")
 

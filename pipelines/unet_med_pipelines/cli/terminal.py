@@ -6,17 +6,22 @@ import os
 import shutil
 import sys
 import textwrap
+from typing import TextIO
 
 import typer
 
 
-def say(text: str, heading: str = "", *, colour: str | None = None, indent: int = 0) -> None:
-    """One paragraph on stderr. Long paths stay whole, to be copied.
+def say(
+    text: str, heading: str = "", *, colour: str | None = None, indent: int = 0, stream: TextIO | None = None
+) -> None:
+    """One paragraph. Long paths stay whole, to be copied.
 
     Args:
         heading: what the paragraph begins with, in bold and in `colour`.
         indent: columns that all lines but the first are moved in.
+        stream: where to; None is stderr.
     """
+    stream = stream or sys.stderr
     text = textwrap.fill(
         heading + text,
         shutil.get_terminal_size().columns,
@@ -24,6 +29,6 @@ def say(text: str, heading: str = "", *, colour: str | None = None, indent: int 
         break_long_words=False,
         break_on_hyphens=False,
     )
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+    if stream.isatty() and not os.environ.get("NO_COLOR"):
         text = typer.style(heading, fg=colour, bold=True) + text.removeprefix(heading)
-    typer.echo(text, err=True)
+    typer.echo(text, file=stream)

@@ -33,7 +33,8 @@ class Trainee:
             torch.manual_seed(recipe.seed)
             network = UNet.from_card(recipe.card)
         # Channels beside each other in memory: a step of bf16 on a CPU takes half the time.
-        network = network.to(memory_format=torch.channels_last_3d if network.dimensions == 3 else torch.channels_last)
+        layout = torch.channels_last_3d if network.dimensions == 3 else torch.channels_last
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs leave this form out
         optimiser = torch.optim.AdamW(
             weight_groups(network, recipe.optimiser.weight_decay), lr=recipe.optimiser.learning_rate
         )

@@ -50,7 +50,9 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [[], ["segment"], ["models"], ["models", "show"], ["train"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["segment"], ["inspect"], ["models"], ["models", "show"], ["train"], ["evaluate"]]
+)
 def test_help_fits_a_terminal_of_80_columns(arguments: list[str]) -> None:
     page = run(*arguments, "-h")
     assert page.exit_code == 0
@@ -60,7 +62,7 @@ def test_help_fits_a_terminal_of_80_columns(arguments: list[str]) -> None:
 def test_the_commands_are_those_of_the_manual() -> None:
     command = typer.main.get_command(cli.app)
     context = command.make_context("unet-med", [], resilient_parsing=True)
-    assert sorted(command.list_commands(context)) == ["evaluate", "models", "segment", "train"]  # type: ignore[attr-defined]
+    assert sorted(command.list_commands(context)) == ["evaluate", "inspect", "models", "segment", "train"]  # type: ignore[attr-defined]
     assert run("--version").output == f"unet-med {version('unet-med')}\n"
 
 

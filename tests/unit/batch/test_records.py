@@ -18,7 +18,7 @@ from unet_med.scan import Finding, Severity, Source
 from unet_med.segmentation import Label
 from unet_med_pipelines.batch import make_out
 from unet_med_pipelines.cases import Case, Input, cases_of, find_inputs
-from unet_med_pipelines.records import Failure, Record, read_records, write_measurements, write_record
+from unet_med_pipelines.records import Failure, Record, describe_input, read_records, write_measurements, write_record
 from unet_med_pipelines.run_case import Task, run_case
 
 
@@ -131,3 +131,15 @@ def test_files_that_are_no_records_are_passed_over(out: Path) -> None:
     (records / "c.json").write_text("[1, 2]", encoding="utf-8")
     (records / "d.json").write_text(json.dumps({"case": "elsewhere", "measurements": []}), encoding="utf-8")
     assert [record["case"] for record in read_records(out)] == ["a"]
+
+
+def test_the_hash_of_a_header_covers_its_voxels(tmp_path: Path) -> None:
+    for name, content in {"a.hdr": b"head", "a.img": b"body", "a.b.hdr": b"other", "ab.img": b"another"}.items():
+        (tmp_path / name).write_bytes(content)
+    described = describe_input(Source("nifti", (tmp_path / "a.hdr",)), "a.hdr")
+    assert described["files"] == 2
+    assert described["sha256"] == hashlib.sha256(b"headbody").hexdigest()
+
+
+def test_files_that_cannot_be_read_have_no_hash(tmp_path: Path) -> None:
+    assert describe_input(Source("nifti", (tmp_path / "gone.nii",)), "gone.nii")["sha256"] is None
