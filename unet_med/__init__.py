@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unet_med.formats import find_scans as find_scans
     from unet_med.formats import read_scan as read_scan
     from unet_med.formats import read_segmentation as read_segmentation
+    from unet_med.formats import read_segmentations as read_segmentations
     from unet_med.formats import write_scan as write_scan
     from unet_med.formats import write_segmentation as write_segmentation
     from unet_med.grid import Grid as Grid
@@ -54,6 +55,7 @@ _HOMES = {
     "load_model": "models",
     "read_scan": "formats",
     "read_segmentation": "formats",
+    "read_segmentations": "formats",
     "segment": "inference",
     "write_scan": "formats",
     "write_segmentation": "formats",

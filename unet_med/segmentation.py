@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_med.grid import Grid
-from unet_med.scan import Source
+from unet_med.scan import Finding, Source
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Segmentation:
         table: the labels that may occur, whether or not they do.
         space_units: "mm" or "pixel", as for `Scan`.
         source: of the scan it belongs to (or of the file it was read from).
+        findings: what is worth mentioning about how it was read.
     """
 
     labels: NDArray[Any]
@@ -70,6 +71,7 @@ class Segmentation:
     table: tuple[Label, ...]
     space_units: str = "mm"
     source: Source = field(default_factory=lambda: Source("memory"))
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape:
@@ -96,3 +98,13 @@ class Segmentation:
         mask = np.isin(self.labels, label.region or (label.value,))
         heights = np.gradient(np.asarray(self.grid.slice_offsets)) / self.grid.spacing[2]
         return float((mask.sum(axis=(0, 1)) * heights).sum() * self.grid.voxel_volume / 1000)
+
+
+def written_labels(segmentation: Segmentation) -> tuple[Label, ...]:
+    """The labels of the table, and after them those that occur and are not in it."""
+    known = {value for label in segmentation.table for value in (label.value, *label.region)}
+    present = np.zeros(65536, bool)
+    for k in range(segmentation.grid.shape[2]):
+        present[segmentation.labels[:, :, k]] = True
+    more = [int(value) for value in np.flatnonzero(present) if value and int(value) not in known]
+    return (*segmentation.table, *(Label(value, f"label_{value}") for value in more))

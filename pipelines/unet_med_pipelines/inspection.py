@@ -18,6 +18,7 @@ from unet_med.errors import FileUnreadable, UnetMedError, WrongUse
 from unet_med.formats import Examination, examine, find_scans
 from unet_med.formats.outline import Outline
 from unet_med.scan import Finding, Severity
+from unet_med_pipelines.case_names import holds, short_hash
 from unet_med_pipelines.cases import Case, cases_of, chosen, inputs_in
 from unet_med_pipelines.series_rule import SeriesRule
 
@@ -68,6 +69,20 @@ class Entry:
         return self.case.hide(str(self.examination.source.paths[0].parent))
 
     @property
+    def description(self) -> str:
+        """Of the series, for the screen: without words that are part of the patient's name or id."""
+        if self.examination is None:
+            return ""
+        source = self.examination.source
+        words = self.case.hide(source.description).split()
+        return " ".join(short_hash(word) if holds(word, source.identity) else word for word in words)
+
+    @property
+    def stack(self) -> str:
+        """What tells it from the other stacks of its series; "" where it is the only one."""
+        return self.case.hide(str(self.examination.source.header.get("stack", ""))) if self.examination else ""
+
+    @property
     def reason(self) -> str:
         """Why it cannot be used, and which file of it is meant; "" where it can be."""
         if self.problem is None:
@@ -92,7 +107,7 @@ class Entry:
             "modality": source.modality if source else None,
             "series_number": source.series_number if source else None,
             "series_uid": source.series_uid if source else None,
-            "stack": source.header.get("stack") if source else None,
+            "stack": self.stack or None,
             **_geometry(self.outline),
             "findings": [
                 {key: self.case.hide(text) for key, text in finding.as_dict().items()} for finding in self.findings

@@ -36,8 +36,8 @@ _TEXTS: dict[str, Callable[[Source], str]] = {
 }
 _SEARCHED = ("description", "stack")
 _SLICES = "slices"
-_PARTS = re.compile(r",(?=\s*\w+\s*(?:!=|>=|<=|=))")
-"""Commas before a condition: one in a regular expression, such as \\d{1,3}, parts nothing."""
+_PARTS = re.compile(r",(?=\s*(?:\w+\s*(?:!=|>=|<=|=)|$))")
+"""Commas before a condition or the end: one in a regular expression, such as \\d{1,3}, parts nothing."""
 _CONDITION = re.compile(r"\s*(?P<name>\w+)\s*(?P<sign>!=|>=|<=|=)\s*(?P<value>.+?)\s*", re.DOTALL)
 
 

@@ -44,6 +44,7 @@ BREAKS = [
     ("itk", "pipelines/unet_med_pipelines/cases.py", "import SimpleITK as sitk"),
     ("dicom", "unet_med/formats/nifti.py", "import pydicom"),
     ("dicom", "pipelines/unet_med_pipelines/run_case.py", "from pydicom.uid import UID"),
+    ("highdicom", "unet_med/formats/dicom_seg.py", "import highdicom"),
     ("nifti", "unet_med/prepare.py", "import nibabel"),
 ]
 

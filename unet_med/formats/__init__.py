@@ -1,6 +1,7 @@
 """Files <-> scans and segmentations. The table of formats is here; a module speaks each.
 
 find_scans(path)      -> sources, without reading a pixel
+examine(source)       -> what its headers tell, and whether it can be read
 read_scan(source)     -> a scan with exact geometry, or a named refusal
 read_segmentation     -> labels
 write_segmentation    -> written beside its place, read back, compared, renamed
@@ -10,8 +11,8 @@ write_scan            -> the same for image data
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,12 +23,21 @@ from numpy.typing import NDArray
 
 from unet_med.errors import FileUnreadable, ScanRefused, UnetMedError, WriteFailed, WrongUse
 from unet_med.formats.atomic import replacing
-from unet_med.formats.remarks import exactness
+from unet_med.formats.outline import Outline
+from unet_med.formats.remarks import TOLERANCE, exactness
 from unet_med.grid import Grid
+from unet_med.provenance import Provenance
 from unet_med.scan import Scan, Source
 from unet_med.segmentation import Label, Segmentation
 
-SUFFIXES: Mapping[str, str] = {"nifti": ".nii.gz", "nrrd": ".nrrd", "png": ".png"}
+SUFFIXES: Mapping[str, str] = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "png": ".png",
+    "dicom-seg": ".seg.dcm",
+    "dicom-labelmap": ".labelmap.dcm",
+    "rtstruct": ".rtstruct.dcm",
+}
 """What `write_segmentation` can write, and the suffix of each."""
 
 _KINDS: Mapping[str, str] = {
@@ -48,7 +58,19 @@ _KINDS: Mapping[str, str] = {
 }
 _MODULES = {"nifti": "nifti", "nrrd": "itk", "metaimage": "itk", "picture": "pictures", "dicom": "dicom_series"}
 _WRITERS = {"nifti": "nifti", "nrrd": "itk", "png": "pictures"}
+_DICOM_WRITERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "dicom-seg": ("dicom_seg", {"kind": "BINARY"}),
+    "dicom-labelmap": ("dicom_seg", {"kind": "LABELMAP"}),
+    "rtstruct": ("dicom_rtstruct", {}),
+}
+"""Objects that refer to the images they belong to: the module, and how it is called."""
 _NAMES_WRITTEN = {"nifti": (".nii.gz", ".nii"), "nrrd": (".nrrd",), "png": (".png",)}
+_DICOM_MASKS = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "dicom_seg",  # Segmentation Storage
+    "1.2.840.10008.5.1.4.1.1.66.7": "dicom_seg",  # Label Map Segmentation Storage
+    "1.2.840.10008.5.1.4.1.1.481.3": "dicom_rtstruct",  # RT Structure Set Storage
+}
+"""SOP classes of DICOM objects that are masks, and the module that reads each."""
 _FORMATS_READ = "NIfTI (.nii, .nii.gz, .hdr/.img), NRRD, MetaImage, PNG, TIFF, JPEG, BMP and DICOM"
 _NEVER_SCANS = {".csv", ".json", ".log", ".md", ".pdf", ".raw", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zraw"}
 """Not looked into when a folder is searched. Other files may be DICOM, which has no certain suffix."""
@@ -59,12 +81,27 @@ _COLOURS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What the headers of a source tell.
+
+    Args:
+        outline: grid, units and findings; None where it is refused.
+        refusal: why `read_scan` refuses it; None where nothing in its headers stands against it.
+    """
+
+    source: Source
+    outline: Outline | None
+    refusal: UnetMedError | None
+
+
 @dataclass(frozen=True)
 class Found:
-    """What lies at a path: scans, and what could not be looked at."""
+    """What lies at a path: scans, what could not be looked at, and DICOM objects that are no scans, with their kind."""
 
     sources: tuple[Source, ...]
     problems: tuple[UnetMedError, ...]
+    objects: Mapping[Path, str] = field(default_factory=dict)
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -85,29 +122,48 @@ def find_scans(path: str | Path) -> Found:
         path.stat()
     except OSError as error:
         raise FileUnreadable(f"The file or folder cannot be opened ({error.strerror}).", where=path) from error
-    if path.is_dir():
-        files = list(_walk(path, problems, set()))
-    elif _kind(path) is None and not _is_dicom(path):
-        raise FileUnreadable(
-            "This is not a scan of a format that is read.", where=path, advice=f"Read are {_FORMATS_READ}."
-        )
-    else:
-        files = [path]
-    sources, series = [], []
+    # A DICOMDIR may be stale, so the folder that it is the index of is searched instead.
+    root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+    files = list(_walk(root, problems, set())) if root.is_dir() else [path]
+    sources: list[Source] = []
+    unnamed = []
     for file in files:
         kind = _kind(file)
         try:
             if kind:
                 sources += [Source(kind, (_header_of(file),))] if _stands_for_itself(file, files) else []
-            elif file is path or (file.suffix.lower() not in _NEVER_SCANS and _is_dicom(file)):
-                series.append(file)
+            elif file.suffix.lower() == ".zip":
+                unnamed += import_module("unet_med.formats.dicom_archive").members(file)
+            elif file is path or file.suffix.lower() not in _NEVER_SCANS:
+                unnamed.append(file)
         except UnetMedError as problem:
             problems.append(problem)
-    if series:
-        found, more = import_module("unet_med.formats.dicom_files").find_series(series)
+    objects: Mapping[Path, str] = {}
+    if unnamed:
+        found, more = import_module("unet_med.formats.dicom_find").find_series(unnamed)
         sources += found
         problems += more
-    return Found(tuple(sorted(sources, key=lambda source: min(source.paths).parts)), tuple(problems))
+        used = {file for source in found for file in source.paths} | {Path(str(problem.where)) for problem in more}
+        rest = [file for file in unnamed if file not in used]
+        objects = import_module("unet_med.formats.dicom_files").other_objects(rest)
+    if files == [path] and not (sources or problems or objects):
+        raise FileUnreadable(
+            "This is not a scan of a format that is read.", where=path, advice=f"Read are {_FORMATS_READ}."
+        )
+    return Found(tuple(_ordered(sources)), tuple(problems), objects)
+
+
+def _ordered(sources: Sequence[Source]) -> list[Source]:
+    """By path; the stacks of a series stay together, in their own order."""
+    first: dict[object, tuple[str, ...]] = {}
+    for source in sources:
+        parts = min(source.paths).parts
+        first[_series(source)] = min(parts, first.get(_series(source), parts))
+    return sorted(sources, key=lambda source: first[_series(source)])
+
+
+def _series(source: Source) -> object:
+    return (source.series_uid, source.identity) if "stack" in source.header else source.paths
 
 
 def _walk(folder: Path, problems: list[UnetMedError], seen: set[tuple[int, int]]) -> Iterator[Path]:
@@ -141,10 +197,6 @@ def _kind(file: Path) -> str | None:
     return next((kind for suffix, kind in _KINDS.items() if name.endswith(suffix)), None)
 
 
-def _is_dicom(file: Path) -> bool:
-    return bool(import_module("unet_med.formats.dicom_files").is_dicom(file))
-
-
 def _header_of(file: Path) -> Path:
     """The .hdr of an .img; any other file itself."""
     if file.suffix.lower() != ".img":
@@ -167,6 +219,19 @@ def _stands_for_itself(file: Path, files: list[Path]) -> bool:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
+def examine(source: Source, *, channels: int = 1) -> Examination:
+    """What `read_scan` will make of a source, as far as headers tell: they are read and judged by the same code.
+
+    Args:
+        channels: as for `read_scan`.
+    """
+    try:
+        outline: Outline = _module(source.kind).outline(source, channels)
+    except UnetMedError as refusal:
+        return Examination(source, None, refusal)
+    return Examination(source, outline, None)
+
+
 def read_scan(source: str | Path | Source, *, channels: int = 1) -> Scan:
     """Reads a scan.
 
@@ -187,21 +252,70 @@ def read_scan(source: str | Path | Source, *, channels: int = 1) -> Scan:
     return scan
 
 
-def read_segmentation(path: str | Path) -> Segmentation:
-    """Reads a label map from any format that scans are read from.
+def read_segmentation(path: str | Path, *, on: Scan | None = None) -> Segmentation:
+    """Reads a label map from any format that scans are read from, from a DICOM segmentation, or from a DICOM structure
+    set (which needs `on`).
 
-    Labels get the names label_1, label_2 ... and colours from a fixed list. Of a picture with a palette the stored
-    numbers count, not their colours.
+    Where a file names no labels they get the names label_1, label_2 ... and colours from a fixed list. Of a picture
+    with a palette the stored numbers count, not their colours.
+
+    Args:
+        on: the scan that was segmented. The labels come back on exactly its grid, in its axis order.
 
     Raises:
         FileUnreadable: as for `read_scan`.
-        ScanRefused: as for `read_scan`; and values that are not whole numbers in 0..65535.
+        ScanRefused: as for `read_scan`; values that are not whole numbers in 0..65535; `grids_differ`, where the voxels
+            are not those of the scan; `segments_overlap`, where one label map has no room: see `read_segmentations`.
     """
-    source = _only_source(Path(path))
+    found = read_segmentations(path, on=on)
+    if len(found) > 1:
+        raise ScanRefused(
+            f"The segments overlap: they need {len(found)} label maps, and one is asked for.",
+            where=path,
+            advice="In Python, read_segmentations gives them all.",
+            code="segments_overlap",
+        )
+    return found[0]
+
+
+def read_segmentations(path: str | Path, *, on: Scan | None = None) -> tuple[Segmentation, ...]:
+    """As `read_segmentation`; structures that overlap come as several label maps, each structure whole in one."""
+    path = Path(path)
+    masks = _mask_module(path)
+    if masks:
+        return tuple(import_module(f"unet_med.formats.{masks}").read(path, on))
+    source = _only_source(path)
     module = _module(source.kind)
     scan: Scan = module.read_labels(source) if source.kind == "picture" else module.read(source, 1)
     labels = _whole_numbers(scan.data[0], source)
-    return Segmentation(labels, scan.grid, _table(labels), scan.space_units, scan.source)
+    read = Segmentation(labels, scan.grid, _table(labels), scan.space_units, scan.source)
+    return (read if on is None else _laid_on(read, on),)
+
+
+def _mask_module(path: Path) -> str | None:
+    if _kind(path) or not path.is_file():
+        return None
+    dicom = import_module("unet_med.formats.dicom_files")
+    if not dicom.is_dicom(path):
+        return None
+    return _DICOM_MASKS.get(dicom.text(dicom.read_header(path, ("SOPClassUID",)), "SOPClassUID"))
+
+
+def _laid_on(read: Segmentation, on: Scan) -> Segmentation:
+    """The same voxels in the axis order of the scan, where they are its voxels."""
+    how = read.grid.toward(on.grid.orientation)
+    grid = read.grid.reorient(how)
+    if not grid.is_close(on.grid, TOLERANCE):
+        shapes = [" x ".join(map(str, each.shape)) for each in (grid, on.grid)]
+        far = grid.distance(on.grid)
+        raise ScanRefused(
+            f"The segmentation ({shapes[0]} voxels) does not lie on the voxels of the scan ({shapes[1]})"
+            + (f": they are up to {far:.3g} mm apart." if far < float("inf") else "."),
+            where=read.source.name,
+            advice="Is this the scan that was segmented? Resample the segmentation onto it.",
+            code="grids_differ",
+        )
+    return Segmentation(how.apply(read.labels), on.grid, read.table, on.space_units, on.source)
 
 
 def _only_source(path: Path) -> Source:
@@ -209,17 +323,28 @@ def _only_source(path: Path) -> Source:
     if len(found.sources) == 1:
         return found.sources[0]
     if found.sources:
-        names = [source.description or Path(source.name).name for source in found.sources]
-        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        raise ScanRefused(
-            f"There are {len(names)} scans here, and one is needed: {shown}.",
-            where=path,
-            advice="Name one of them.",
-            code="several_series",
-        )
+        raise _several(found.sources, path)
     if found.problems:
         raise found.problems[0]
+    if found.objects:
+        kinds = sorted(set(found.objects.values()))
+        what = f"This DICOM file is no scan but a {kinds[0]}." if path.is_file() else "There is no scan in this folder."
+        here = f"It holds DICOM objects of other kinds: {', '.join(kinds)}. " if path.is_dir() else ""
+        raise FileUnreadable(what, where=path, advice=f"{here}Name the series of images that it was made from.")
     raise FileUnreadable("There is no scan in this folder.", where=path, advice=f"Read are {_FORMATS_READ}.")
+
+
+def _several(sources: Sequence[Source], path: Path) -> ScanRefused:
+    stacks = len({source.series_uid for source in sources}) == 1 and all("stack" in source.header for source in sources)
+    names = [source.header.get("stack") or source.description or Path(source.name).name for source in sources]
+    shown = ("; " if stacks else ", ").join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return ScanRefused(
+        f"There are {len(names)} {'stacks of slices in this series' if stacks else 'scans here'}, and one is needed: "
+        f"{shown}.",
+        where=path,
+        advice="Name one of them." if not stacks else "Choose one of them; in Python, find_scans gives each.",
+        code="several_stacks" if stacks else "several_series",
+    )
 
 
 def _module(kind: str) -> ModuleType:
@@ -263,19 +388,29 @@ def _table(labels: NDArray[Any]) -> tuple[Label, ...]:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_segmentation(segmentation: Segmentation, path: str | Path, format: str) -> None:
+def write_segmentation(
+    segmentation: Segmentation, path: str | Path, format: str, *, provenance: Provenance | None = None
+) -> None:
     """Writes the labels on their grid, and proves it: the file is read back and compared before it gets its name.
 
     Args:
         path: in a folder that exists; ends in the suffix of the format. An older file is replaced.
         format: a key of `SUFFIXES`.
+        provenance: of the result; formats that name the algorithm (DICOM) take it from here.
 
     Raises:
-        WrongUse: an unknown format, a suffix of another, several slices as PNG.
-        ScanRefused: `uneven_spacing`, where the grid has no true form in the format.
+        WrongUse: an unknown format, a suffix of another, several slices as PNG, DICOM for what was no DICOM.
+        ScanRefused: `uneven_spacing`, where the grid has no true form in the format; images that no DICOM object can
+            refer to.
         WriteFailed: the file could not be written, or did not read back as written. No file is left.
     """
-    _write(segmentation.labels[np.newaxis], segmentation, Path(path), format)
+    path = Path(path)
+    if format in _DICOM_WRITERS:
+        _check_name(path, format, (".dcm",))
+        module, options = _DICOM_WRITERS[format]
+        import_module(f"unet_med.formats.{module}").write(segmentation, path, provenance=provenance, **options)
+    else:
+        _write(segmentation.labels[np.newaxis], segmentation, path, format)
 
 
 def write_scan(scan: Scan, path: str | Path, format: str) -> None:
@@ -291,11 +426,10 @@ def write_scan(scan: Scan, path: str | Path, format: str) -> None:
 
 
 def _write(data: NDArray[Any], thing: Scan | Segmentation, path: Path, format: str) -> None:
-    if format not in SUFFIXES:
-        raise WrongUse(f'"{format}" is no format that can be written; these are: {", ".join(SUFFIXES)}.')
-    if not path.name.lower().endswith(_NAMES_WRITTEN[format]):
-        suffixes = " or ".join(_NAMES_WRITTEN[format])
-        raise WrongUse(f"The name of a {format} file ends in {suffixes}.", where=path)
+    if format not in _WRITERS:
+        known = SUFFIXES if isinstance(thing, Segmentation) else [*_WRITERS, "dicom"]
+        raise WrongUse(f'"{format}" is no format that can be written; these are: {", ".join(known)}.')
+    _check_name(path, format, _NAMES_WRITTEN[format])
     if thing.grid.slice_offsets is not None:
         raise ScanRefused(
             f"The slices are unevenly spaced, which {format} cannot say.",
@@ -307,6 +441,11 @@ def _write(data: NDArray[Any], thing: Scan | Segmentation, path: Path, format: s
     with replacing(path) as temporary:
         module.write(data, thing.grid, temporary, space_units=thing.space_units, source=thing.source)
         _prove(data, thing.grid if format != "png" else None, temporary, path)  # a picture holds no place
+
+
+def _check_name(path: Path, format: str, suffixes: tuple[str, ...]) -> None:
+    if not path.name.lower().endswith(suffixes):
+        raise WrongUse(f"The name of a {format} file ends in {' or '.join(suffixes)}.", where=path)
 
 
 def _prove(data: NDArray[Any], grid: Grid | None, temporary: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""DICOM files as they lie in folders: which files are DICOM, what their headers say, and which belong together.
+"""DICOM files as they lie in folders and archives: which files are DICOM, and what their headers say.
 
 Only headers are read here, never pixels. Content decides, not the suffix: clinical exports name files IM000001 as
 readily as scan.dcm. Everything that pydicom raises or warns about stays in this module and in `dicom_pixels`.
@@ -11,37 +11,11 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from unet_med.errors import FileUnreadable, UnetMedError
-from unet_med.scan import Source
-
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-
-NO_SCANS = (
-    "1.2.840.10008.1.3.10",  # DICOMDIR
-    "1.2.840.10008.5.1.4.1.1.66",  # Raw Data, registrations, fiducials, SEGMENTATIONS and the like
-    "1.2.840.10008.5.1.4.1.1.11",  # presentation states
-    "1.2.840.10008.5.1.4.1.1.88",  # structured reports
-    "1.2.840.10008.5.1.4.1.1.104",  # encapsulated documents
-    "1.2.840.10008.5.1.4.1.1.481.2",  # RT Dose: has rows and columns, but is no scan
-    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
-)
-"""SOP classes (PS3.6, table A-1) that are no scans; what begins with one of these and a dot belongs to it."""
-
-SERIES_TAGS = (
-    "SOPClassUID",
-    "Modality",
-    "SeriesDescription",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "PatientName",
-    "PatientID",
-    "Rows",
-    "Columns",
-)
+from unet_med.errors import FileUnreadable
+from unet_med.formats.dicom_archive import BROKEN, opened
 
 
 def is_dicom(path: Path) -> bool:
@@ -51,12 +25,12 @@ def is_dicom(path: Path) -> bool:
         FileUnreadable: the file cannot be opened.
     """
     try:
-        if not path.is_file():  # opening a named pipe would wait for ever
-            return False
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(132)
-    except OSError as error:
-        raise FileUnreadable(f"The file cannot be opened ({error.strerror}).", where=path) from error
+    except IsADirectoryError:
+        return False
+    except (OSError, *BROKEN) as error:
+        raise FileUnreadable(f"The file cannot be opened ({_reason(error)}).", where=path) from error
     if start[128:] == b"DICM":
         return True
     # A bare data set begins with group 2 or 8, little endian; asking that first spares parsing every other file.
@@ -68,78 +42,19 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def find_series(files: Sequence[Path]) -> tuple[list[Source], list[UnetMedError]]:
-    """Groups files into series by SeriesInstanceUID (and patient), wherever in the tree they lie.
-
-    Files that are no DICOM, and DICOM objects that are no scans (reports, segmentations, structure sets, DICOMDIR),
-    are left out quietly.
-
-    Returns:
-        One Source a series, sorted by folder and series number, its paths sorted by name; and a FileUnreadable for
-        each file that says by mark or suffix that it is DICOM and cannot be read as such.
-    """
-    members: list[tuple[tuple[str, ...], Path, Any]] = []
-    problems: list[UnetMedError] = []
-    for path in sorted(files):
+def other_objects(files: Sequence[Path]) -> dict[Path, str]:
+    """The kinds of DICOM objects that these files are: "Segmentation Storage" ... What is no DICOM is left out."""
+    kinds = {}
+    for path in files:
         try:
-            header = _scan_header(path)
-        except FileUnreadable as problem:
-            problems.append(problem)
+            if is_dicom(path):
+                header = read_header(path, ("SOPClassUID",))
+                # A DICOMDIR names its class in the file meta information only.
+                uid = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
+                kinds[path] = sop_class_name(uid) or "object of no declared kind"
+        except FileUnreadable:
             continue
-        if header is not None:
-            # A series of two patients is a mix-up. Without a UID the folder is the best grouping there is.
-            uid = text(header, "SeriesInstanceUID") or f"in {path.parent}"
-            members.append(((uid, text(header, "PatientID")), path, header))
-    members.sort(key=lambda member: (member[0], member[1]))
-    unreadable = [Path(problem.where) for problem in problems if problem.where]
-    sources = [
-        _source([path for _, path, _ in group], group[0][2], unreadable)
-        for group in (list(found) for _, found in groupby(members, key=lambda member: member[0]))
-    ]
-    sources.sort(key=lambda source: (source.paths[0].parent, source.series_number or 0, source.paths[0]))
-    return sources, problems
-
-
-def _scan_header(path: Path) -> Any:
-    """The header of a file that holds an image; None for what is no scan."""
-    if not is_dicom(path):
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            empty = path.is_file() and path.stat().st_size == 0
-            raise FileUnreadable(
-                f"The file is named like DICOM, but {'is empty' if empty else 'holds no DICOM data'}.", where=path
-            )
-        return None
-    header = read_header(path, SERIES_TAGS)
-    # A DICOMDIR names its class in the file meta information only.
-    sop_class = text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
-    if any(f"{sop_class}.".startswith(f"{other}.") for other in NO_SCANS):
-        return None
-    if whole(header, "Rows") and whole(header, "Columns"):
-        return header
-    if not sop_class or "Image Storage" in sop_class_name(sop_class):
-        raise FileUnreadable(
-            "The file is marked as DICOM, but its header ends before it says what image it holds; it is cut short or "
-            "damaged.",
-            where=path,
-            advice="Export or copy it again.",
-        )
-    return None
-
-
-def _source(paths: list[Path], header: Any, unreadable: list[Path]) -> Source:
-    modality = text(header, "Modality")
-    folders = {path.parent for path in paths}
-    return Source(
-        "dicom",
-        tuple(paths),
-        modality=None if modality in ("", "OT") else modality,  # OT, "other", declares nothing
-        description=text(header, "SeriesDescription"),
-        series_uid=text(header, "SeriesInstanceUID") or None,
-        series_number=whole(header, "SeriesNumber"),
-        # Nobody can tell whether a broken file beside a series is one of its slices: its reader says so.
-        header={"unreadable_beside": sum(path.parent in folders for path in unreadable)},
-        identity=tuple(name for name in (text(header, "PatientName"), text(header, "PatientID")) if name),
-    )
+    return kinds
 
 
 # -- headers ------------------------------------------------------------------------------------------------------
@@ -154,16 +69,20 @@ def read_header(path: Path, tags: Sequence[Any], *, pixels: bool = False) -> Any
     import pydicom
 
     try:
-        with quietly():
-            return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags))
+        with quietly(), opened(path, whole=pixels) as file:
+            return pydicom.dcmread(file, force=True, stop_before_pixels=not pixels, specific_tags=list(tags))
     except OSError as error:
-        raise FileUnreadable(f"The file cannot be opened ({error.strerror or error}).", where=path) from error
+        raise FileUnreadable(f"The file cannot be opened ({_reason(error)}).", where=path) from error
     except Exception as error:  # damaged bytes make pydicom raise nearly anything: struct.error, KeyError, zlib.error
         raise FileUnreadable(
             f"The file cannot be parsed as DICOM ({type(error).__name__}); it is damaged or cut short.",
             where=path,
             advice="Export or copy it again.",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or "damaged in the archive")
 
 
 @contextmanager
@@ -181,6 +100,8 @@ def quietly() -> Iterator[None]:
 
 def value(header: Any, tag: str | int) -> Any:
     """The value of a tag; None where it is absent, empty, or cannot be converted to its type."""
+    if tag not in header:  # most of those that are asked for; the rest of this costs thousands of files seconds
+        return None
     with quietly():
         try:
             found = header.get(tag)

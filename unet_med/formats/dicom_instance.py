@@ -1,10 +1,12 @@
-"""One file of a DICOM series: what its header says about place and values, in DICOM's own terms (LPS, mm).
+"""One image of a DICOM series: what its header says about place and values, in DICOM's own terms (LPS, mm).
 
-What a plain single-frame image is not is refused here by name; nothing is guessed for a tag that is missing.
+An image is a file, or a frame of a multi-frame file (`dicom_frames` makes a plain header of each frame). What cannot be
+a slice of a volume is refused here by name; nothing is guessed for a tag that is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ from unet_med.formats.dicom_files import (
     number,
     numbers,
     read_header,
-    sop_class_name,
     text,
     transfer_syntax,
     value,
     whole,
 )
+from unet_med.formats.dicom_frames import GROUPS, flat_headers
 from unet_med.formats.dicom_pixels import check_syntax
 
 SIEMENS_BLOCK, SIEMENS_MOSAIC_COUNT = 0x00190010, 0x0019100A
@@ -27,31 +29,47 @@ SIEMENS_BLOCK, SIEMENS_MOSAIC_COUNT = 0x00190010, 0x0019100A
 
 TELLING_TAGS = (
     "EchoTime",
-    "TemporalPositionIdentifier",
+    "EffectiveEchoTime",
+    "EchoNumbers",
     "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TemporalPositionTimeOffset",
+    "NominalCardiacTriggerDelayTime",
     "TriggerTime",
     "InversionTime",
     "FlipAngle",
-    "AcquisitionNumber",
     "ImageType",
+    "ComplexImageComponent",
+    "ConvolutionKernel",
+    "StackID",
+    "SliceThickness",
+    "AcquisitionNumber",
+    "FrameReferenceTime",
+    "FrameAcquisitionDateTime",
     "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
 )
-"""What usually tells images at one position apart; only named in messages, never used to choose."""
+"""What tells images at one position apart, in order of trust."""
+
+PROJECTIONS = ("CR", "DX", "MG", "PX", "IO", "RG", "XA", "RF")
+"""Modalities whose pictures sum up what lies along the rays, and so have no place in the patient."""
 
 PIXEL_TAGS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit")
 
 INSTANCE_TAGS: tuple[str | int, ...] = (
     "SOPClassUID",
+    "SOPInstanceUID",
     "Modality",
     "NumberOfFrames",
-    "ImageType",
     "Rows",
     "Columns",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "FrameOfReferenceUID",
-    "SliceThickness",
     "SpacingBetweenSlices",
     "ImagesInAcquisition",
     *PIXEL_TAGS,
@@ -66,19 +84,28 @@ INSTANCE_TAGS: tuple[str | int, ...] = (
     SIEMENS_BLOCK,
     SIEMENS_MOSAIC_COUNT,
     *TELLING_TAGS,
+    *GROUPS,
 )
 
 
 FARTHEST = 1e5  # mm; a damaged number must not overflow in what is computed from it
 LARGEST = 1e30  # of a slope or intercept
+INVALID = {
+    "ImagePositionPatient": "invalid_geometry",
+    "PixelSpacing": "invalid_spacing",
+    "ImageOrientationPatient": "invalid_orientation",
+}
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A single-frame grey image.
+    """A grey image: a single-frame file, or one frame of a file.
 
     Args:
         path: its file.
+        frame: which frame of the file, counted from 0; None for a single-frame file.
+        uid: SOPInstanceUID; "" where absent.
+        syntax: transfer syntax UID.
         rows, columns: size in pixels.
         position: ImagePositionPatient, the centre of the first pixel.
         orientation: ImageOrientationPatient, as it stands: direction of a row, then of a column.
@@ -95,6 +122,9 @@ class Instance:
     """
 
     path: Path
+    frame: int | None
+    uid: str
+    syntax: str
     rows: int
     columns: int
     position: tuple[float, ...]
@@ -112,24 +142,49 @@ class Instance:
     units: str
     telling: dict[str, str] = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        """For messages: the file, and which frame of it."""
+        return str(self.path) if self.frame is None else f"{self.path} (frame {self.frame + 1})"
 
-def read_instance(path: Path) -> Instance:
-    """Reads and checks one header.
+
+def read_instances(path: Path, wanted: Collection[int] | None = None) -> tuple[Instance, ...]:
+    """Reads and checks the header of a file: one image, or one for each frame.
+
+    Args:
+        wanted: which frames, counted from 0; None for all.
 
     Raises:
         FileUnreadable: the file cannot be parsed.
-        ScanRefused: multi-frame, mosaic, colour, compressed in a way that is not read, without geometry, or with a
-            rescale that cannot be meant.
+        ScanRefused: mosaic, colour, compressed in a way that is not read, without geometry, or with a rescale that
+            cannot be meant.
     """
-    header = read_header(path, INSTANCE_TAGS)
+    return instances_of(read_header(path, INSTANCE_TAGS), path, wanted)
+
+
+def instances_of(header: Any, path: Path, wanted: Collection[int] | None = None) -> tuple[Instance, ...]:
+    """The images that a header with INSTANCE_TAGS describes; raises as `read_instances` does."""
     _check_object(header, path)
     _check_pixels(header, path)
-    place = _place(header, path)
+    syntax = transfer_syntax(header)
+    check_syntax(syntax, whole(header, "BitsStored") or 0, path)
+    frames = flat_headers(header, path, wanted)
+    if frames is None:
+        return (_instance(header, path, None, syntax),)
+    return tuple(_instance(flat, path, frame, syntax) for frame, flat in frames.items())
+
+
+def _instance(header: Any, path: Path, frame: int | None, syntax: str) -> Instance:
+    where = path if frame is None else f"{path} (frame {frame + 1})"
+    place = _place(header, where)
     bits = whole(header, "BitsStored") or 0
     signed = whole(header, "PixelRepresentation") == 1
-    rescale = _rescale(header, path)
+    rescale = _rescale(header, where)
     return Instance(
         path=path,
+        frame=frame,
+        uid=text(header, "SOPInstanceUID"),
+        syntax=syntax,
         rows=whole(header, "Rows") or 0,
         columns=whole(header, "Columns") or 0,
         position=place["ImagePositionPatient"],
@@ -150,30 +205,23 @@ def read_instance(path: Path) -> Instance:
 
 
 def _check_object(header: Any, path: Path) -> None:
-    frames = whole(header, "NumberOfFrames") or 1
-    name = sop_class_name(text(header, "SOPClassUID"))
-    # Enhanced objects keep their geometry in functional groups, even where they hold one frame.
-    if frames > 1 or "Enhanced" in name or "Multi-frame" in name:
-        raise ScanRefused(
-            f"This is a multi-frame object ({name or 'no SOP class'}, frames: {frames}); these are not read yet.",
-            where=path,
-            advice="Convert it to single-frame DICOM or to NIfTI with the scanner's or archive's own tools.",
-            code="unsupported_object",
-        )
     image_type = text(header, "ImageType").upper().split("\\")
     siemens = text(header, SIEMENS_BLOCK).startswith("SIEMENS MR HEADER")
     tiles = number(header, SIEMENS_MOSAIC_COUNT) if siemens else None
-    if (tiles or 1) > 1 or "MOSAIC" in image_type or "VFRAME" in image_type:
+    # Enhanced objects of newer scanners hold single slices, and keep the word MOSAIC all the same.
+    mosaic = ("MOSAIC" in image_type or "VFRAME" in image_type) and GROUPS[1] not in header
+    if (tiles or 1) > 1 or mosaic:
+        maker = "another maker's" if "VFRAME" in image_type else "a Siemens"
         raise ScanRefused(
-            "This is a mosaic: one picture that holds all slices of a volume side by side. Mosaics are not read.",
+            f"This is {maker} mosaic: one picture that holds all slices of a volume side by side. Such are not read.",
             where=path,
             advice="Convert it to NIfTI with a program that unfolds mosaics, such as dcm2niix.",
-            code="unsupported_object",
+            code="vendor_mosaic" if "VFRAME" in image_type else "siemens_mosaic",
         )
 
 
 def _check_pixels(header: Any, path: Path) -> None:
-    missing = [tag for tag in ("Rows", "Columns", *PIXEL_TAGS) if not text(header, tag)]
+    missing = [tag for tag in ("Rows", "Columns", *PIXEL_TAGS) if value(header, tag) is None]
     if missing:
         raise ScanRefused(
             f"The header lacks {', '.join(missing)}; it is damaged or cut short, or this is no image.",
@@ -198,10 +246,9 @@ def _check_pixels(header: Any, path: Path) -> None:
             where=path,
             code="unsupported_object",
         )
-    check_syntax(transfer_syntax(header), path)
 
 
-def _place(header: Any, path: Path) -> dict[str, tuple[float, ...]]:
+def _place(header: Any, where: str | Path) -> dict[str, tuple[float, ...]]:
     place, faults = {}, []
     for tag, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         found = numbers(header, tag, count)
@@ -212,9 +259,17 @@ def _place(header: Any, path: Path) -> dict[str, tuple[float, ...]]:
         else:
             place[tag] = found
     if faults:
+        if text(header, "Modality") in PROJECTIONS and "ImagePositionPatient" not in place:
+            raise ScanRefused(
+                f"This is a projection image ({text(header, 'Modality')}): it sums up what lies behind each other, so "
+                "its pixels have no place in the patient.",
+                where=where,
+                advice="Export it as PNG or TIFF to use it as a picture.",
+                code="projection_image",
+            )
         raise ScanRefused(
             f"The file does not say where its pixels lie in the patient: {', '.join(faults)}.",
-            where=path,
+            where=where,
             advice="Without these tags no geometry is true. Export the series again with all its tags.",
             code="missing_geometry",
         )
@@ -226,19 +281,19 @@ def _place(header: Any, path: Path) -> dict[str, tuple[float, ...]]:
         if max(map(abs, place[tag])) > limit:
             raise ScanRefused(
                 f"{tag} holds {max(place[tag], key=abs):g}, which no scanner could mean (at most {limit:g}).",
-                where=path,
-                code="invalid_geometry",
+                where=where,
+                code=INVALID[tag],
             )
     if min(place["PixelSpacing"]) <= 0:
         raise ScanRefused(
             f"PixelSpacing is {' x '.join(f'{size:g}' for size in place['PixelSpacing'])} mm; it must be positive.",
-            where=path,
-            code="invalid_geometry",
+            where=where,
+            code="invalid_spacing",
         )
     return place
 
 
-def _rescale(header: Any, path: Path) -> tuple[float, float] | None:
+def _rescale(header: Any, where: str | Path) -> tuple[float, float] | None:
     tags = ("RescaleSlope", "RescaleIntercept")
     if not any(tag in header for tag in tags):
         return None
@@ -247,8 +302,8 @@ def _rescale(header: Any, path: Path) -> tuple[float, float] | None:
         raise ScanRefused(
             f"The rescale cannot be meant: slope {text(header, tags[0]) or 'absent'}, intercept "
             f"{text(header, tags[1]) or 'absent'}; a slope that is not 0 and an intercept are expected.",
-            where=path,
-            code="unit_scaling_ignored",
+            where=where,
+            code="invalid_rescale",
         )
     return slope, intercept
 

@@ -21,6 +21,8 @@ from unet_med.scan import Finding, Severity
 
 Floats = NDArray[np.float64]
 
+UNTOLD = ("FrameAcquisitionDateTime", "InstanceNumber")  # a date is the patient's own; a number explains nothing
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Limits in mm. Positions written with one decimal stray up to 0.05 from a line, so more than TOLERANCE, or this part
 # of a step, is no rounding; whatever differs by more than EXACT is at least told.
@@ -48,7 +50,7 @@ def common_plane(instances: Sequence[Instance], where: str) -> Plane:
     """Sees that all slices have one size, pixel spacing, frame of reference and orientation.
 
     Raises:
-        ScanRefused: mixed_matrix, mixed_spacing, mixed_frame_of_reference, mixed_orientation, invalid_geometry.
+        ScanRefused: mixed_matrix, mixed_spacing, mixed_frame_of_reference, mixed_orientation, invalid_orientation.
     """
     size = np.array([(one.rows, one.columns) for one in instances]).max(axis=0)
     spacings = np.array([one.pixel_spacing for one in instances])
@@ -95,7 +97,8 @@ def place_slices(instances: Sequence[Instance], plane: Plane, where: str) -> tup
     """The grid of slices that are sorted along the normal and of which no two share a place.
 
     Raises:
-        ScanRefused: invalid_geometry (slices off a line), missing_geometry (one slice without a thickness).
+        ScanRefused: not_collinear, invalid_geometry (a tilt beyond belief), missing_geometry (one slice without a
+            thickness).
     """
     first = instances[0]
     spacing = np.mean([one.pixel_spacing for one in instances], axis=0)
@@ -114,9 +117,9 @@ def place_slices(instances: Sequence[Instance], plane: Plane, where: str) -> tup
             raise ScanRefused(
                 f"The slices do not lie on a straight line: this one lies {aside[worst]:.2f} mm aside of it (up to "
                 f"{limit:.2f} mm would pass).",
-                where=instances[worst].path,
+                where=instances[worst].name,
                 advice="Its ImagePositionPatient is wrong, or it belongs to another stack.",
-                code="invalid_geometry",
+                code="not_collinear",
             )
         offsets, more = _spacing(positions, step, plane, limit)
         findings += more + _spacing_tag(instances, positions, plane)
@@ -177,6 +180,8 @@ def what_varies(instances: Sequence[Instance]) -> str:
     """For messages: the tags that tell images at one place apart, with their values."""
     varying = []
     for tag in TELLING_TAGS:
+        if tag in UNTOLD:
+            continue
         kinds = sorted({one.telling[tag] for one in instances})
         if len(kinds) > 1:
             shown = ", ".join(kind or "absent" for kind in kinds[:4])
@@ -206,8 +211,8 @@ def _axes(instances: Sequence[Instance], where: str, extent: Floats) -> tuple[Fl
         raise ScanRefused(
             "ImageOrientationPatient does not hold two perpendicular unit vectors: "
             f"{', '.join(f'{part:g}' for part in instances[worst].orientation)}.",
-            where=instances[worst].path,
-            code="invalid_geometry",
+            where=instances[worst].name,
+            code="invalid_orientation",
         )
     mean = cosines.mean(axis=0)
     if np.abs(cosines - mean).max() > ORIENTATION_SPREAD:

@@ -133,7 +133,7 @@ def _stored_values(scan: Scan) -> tuple[NDArray[Any], float, float]:
             )
     slope = (high - low) / ((1 << 16) - 1)
     # What is read back is computed with the numbers as they stand in the file.
-    slope, intercept = float(_decimal(slope)), float(_decimal(low))
+    slope, intercept = float(decimal(slope)), float(decimal(low))
     levels = np.rint((data.astype(np.float64) - intercept) / slope)
     return np.clip(levels, 0, (1 << 16) - 1).astype(np.uint16), slope, intercept
 
@@ -163,9 +163,9 @@ def _template(scan: Scan, stored: NDArray[Any], slope: float, intercept: float) 
     for tag in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         setattr(header, tag, _uid(content.digest() + tag.encode()))
     row, column, normal = _axes(grid)
-    header.ImageOrientationPatient = [_decimal(part) for part in (*row, *column)]
-    header.PixelSpacing = [_decimal(grid.spacing[1]), _decimal(grid.spacing[0])]  # between rows first
-    header.SliceThickness = _decimal(abs(float(grid.affine[:3, 2] * LPS_FROM_RAS @ normal)))
+    header.ImageOrientationPatient = [decimal(part) for part in (*row, *column)]
+    header.PixelSpacing = [decimal(grid.spacing[1]), decimal(grid.spacing[0])]  # between rows first
+    header.SliceThickness = decimal(abs(float(grid.affine[:3, 2] * LPS_FROM_RAS @ normal)))
     header.Rows, header.Columns = grid.shape[1], grid.shape[0]
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME2"
@@ -173,7 +173,7 @@ def _template(scan: Scan, stored: NDArray[Any], slope: float, intercept: float) 
     header.HighBit = 15
     header.PixelRepresentation = int(stored.dtype.kind == "i")
     if modality == "CT" or (slope, intercept) != (1.0, 0.0):
-        header.RescaleSlope, header.RescaleIntercept = _decimal(slope), _decimal(intercept)
+        header.RescaleSlope, header.RescaleIntercept = decimal(slope), decimal(intercept)
         header.RescaleType = "HU" if scan.units == "HU" else "US"
     return header
 
@@ -183,13 +183,13 @@ def _write_slice(path: Path, header: Any, grid: Grid, pixels: NDArray[Any], k: i
     uid = _uid(header.SeriesInstanceUID.encode() + str(number).encode())
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = uid
     header.InstanceNumber = number
-    header.ImagePositionPatient = [_decimal(part) for part in grid.world((0, 0, k)) * LPS_FROM_RAS]
+    header.ImagePositionPatient = [decimal(part) for part in grid.world((0, 0, k)) * LPS_FROM_RAS]
     header.PixelData = np.ascontiguousarray(pixels.T, dtype=pixels.dtype.newbyteorder("<")).tobytes()
     header["PixelData"].VR = "OW"
     header.save_as(path, enforce_file_format=True)
 
 
-def _decimal(number: float) -> str:
+def decimal(number: float) -> str:
     """A number in at most 16 characters, as DICOM's decimal strings are; as exact as these allow."""
     for digits in range(17, 0, -1):
         shown = f"{number + 0.0:.{digits}g}"  # + 0.0: no "-0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from unet_med.errors import FileUnreadable, ScanRefused, UnetMedError
 from unet_med.formats import gzipped
-from unet_med.formats.remarks import TOLERANCE, about_grid, about_values, channel_names, check_channels
+from unet_med.formats.outline import Outline
+from unet_med.formats.remarks import TOLERANCE, about_grid, about_undecided, about_values, channel_names, check_channels
 from unet_med.formats.text_headers import MM_PER_UNIT, TextHeader, read_metaimage_header, read_nrrd_header
 from unet_med.grid import Grid
 from unet_med.scan import PIXEL_UNITS, Finding, Scan, Severity, Source
@@ -47,26 +49,64 @@ def read(source: Source, channels: int = 1) -> Scan:
             a geometry that cannot be used.
     """
     path = source.paths[0]
+    reader, header, outline = _look(source, channels)
+    if header.packing == "zlib" and header.data is not None:
+        _see_that_length_is_true(reader, header, header.data, path)
+    try:
+        with _silently():
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise _explained(str(error), path) from error
+    data = _channels_first(image)
+    return Scan(
+        data,
+        outline.grid,
+        space_units=outline.space_units,
+        channels=channel_names(len(data)),
+        source=Source(source.kind, source.paths),
+        findings=(*outline.findings, *about_values(data)),
+    )
+
+
+def outline(source: Source, channels: int = 1) -> Outline:
+    """What `read` will say of a file by its header alone; it refuses what `read` refuses by it."""
+    return _look(source, channels)[2]
+
+
+def _look(source: Source, channels: int) -> tuple[sitk.ImageFileReader, TextHeader, Outline]:
+    """Looks through a header: ITK's reader of the file, the text of its header, and what that comes to."""
+    path = source.paths[0]
     nrrd = source.kind == "nrrd"
     header = read_nrrd_header(path) if nrrd else read_metaimage_header(path)
-    image = _image(path, header, "NrrdImageIO" if nrrd else "MetaImageIO")
-    data = _channels_first(image, path)
-    check_channels(len(data), channels, path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+    reader.SetFileName(str(path))
+    try:
+        with _silently(), _without_stderr():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _explained(str(error), path) from error
+    _see_that_data_are_there(reader, header, path)
+    count, shape = _layout(reader, path)
+    check_channels(count, channels, path)
     scale, findings = _unit(header)
     stated = header.fields.get("space directions")
-    if stated is not None and stated.count("(") < min(image.GetDimension(), 3):
+    if stated is not None and stated.count("(") < min(reader.GetDimension(), 3):
         raise _explained("spacing", path)  # ITK would make it 1 mm, without a word
-    grid = _grid(image, data.shape[1:], scale, path)
-    findings += [*_about_header(header, image, grid, scale), *about_values(data)]
+    grid = _grid(reader, shape, scale, path)
+    findings += _about_header(header, reader, grid, scale)
     sized = header.sized and header.fields.get(_SPACE_UNITS) != PIXEL_UNITS
     if not sized:
         message = "The header gives no size of a voxel."
         findings.append(Finding("no_pixel_spacing", Severity.NOTE, message, "Lengths are counted in voxels."))
-    names = channel_names(len(data))
-    known = Source(source.kind, source.paths)
-    return Scan(
-        data, grid, space_units="mm" if sized else PIXEL_UNITS, channels=names, source=known, findings=tuple(findings)
+    told = Outline(
+        grid,
+        count,
+        space_units="mm" if sized else PIXEL_UNITS,
+        findings=tuple(findings),
+        undecided=about_undecided("float" in sitk.GetPixelIDValueAsString(reader.GetPixelID())),
     )
+    return reader, header, told
 
 
 def write(data: NDArray[Any], grid: Grid, path: Path, *, space_units: str, source: Source) -> None:
@@ -94,48 +134,51 @@ def write(data: NDArray[Any], grid: Grid, path: Path, *, space_units: str, sourc
         raise OSError(errno.EIO, "ITK could not write it (is the disk full?)") from error
 
 
-def _image(path: Path, header: TextHeader, kind: str) -> sitk.Image:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(kind)
-    reader.SetFileName(str(path))
-    try:
-        with _silently():
-            reader.ReadImageInformation()
-            _see_that_data_are_there(reader, header, path)
-            return reader.Execute()
-    except RuntimeError as error:
-        raise _explained(str(error), path) from error
-
-
 def _see_that_data_are_there(reader: sitk.ImageFileReader, header: TextHeader, path: Path) -> None:
-    """ITK asks for memory before it looks, and takes damaged MetaImage data for good ones."""
+    """ITK asks for memory before it looks."""
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise ScanRefused("The voxels are complex, not plain numbers.", where=path, code="unsupported_data_type")
     if header.data is None:
         return
-    wanted = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * _bytes_of(reader.GetPixelID())
+    wanted = _wanted(reader)
     file, start = header.data
     held = file.stat().st_size - start
     if header.packing in ("gzip", "zlib"):
         held *= gzipped.LARGEST_RATIO
-    if header.packing == "zlib" and wanted <= held:
-        length, held = gzipped.measure(file, start)
-        stated = header.fields.get("compresseddatasize", "")
-        if stated != str(length):
-            raise FileUnreadable(
-                f"The header says {stated or 'nothing'} of the length of the compressed data (CompressedDataSize), "
-                f"which is {length} bytes; ITK would read them wrongly.",
-                where=path,
-                advice="Correct the header, or convert the scan anew from its source.",
-            )
     if header.packing != "other" and held < wanted:
-        sizes = " x ".join(map(str, reader.GetSize()))
+        raise _too_short(reader, wanted, path)
+
+
+def _wanted(reader: sitk.ImageFileReader) -> int:
+    """Bytes of all voxels."""
+    return math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * _bytes_of(reader.GetPixelID())
+
+
+def _see_that_length_is_true(
+    reader: sitk.ImageFileReader, header: TextHeader, data: tuple[Path, int], path: Path
+) -> None:
+    """ITK takes damaged compressed MetaImage data for good ones."""
+    length, held = gzipped.measure(*data)
+    stated = header.fields.get("compresseddatasize", "")
+    if stated != str(length):
         raise FileUnreadable(
-            f"The header promises {sizes} voxels in {wanted} bytes, and the file holds fewer: it was cut short, "
-            "or its header is damaged.",
+            f"The header says {stated or 'nothing'} of the length of the compressed data (CompressedDataSize), "
+            f"which is {length} bytes; ITK would read them wrongly.",
             where=path,
-            advice="Copy or download it again.",
+            advice="Correct the header, or convert the scan anew from its source.",
         )
+    if held < _wanted(reader):
+        raise _too_short(reader, _wanted(reader), path)
+
+
+def _too_short(reader: sitk.ImageFileReader, wanted: int, path: Path) -> FileUnreadable:
+    sizes = " x ".join(map(str, reader.GetSize()))
+    return FileUnreadable(
+        f"The header promises {sizes} voxels in {wanted} bytes, and the file holds fewer: it was cut short, "
+        "or its header is damaged.",
+        where=path,
+        advice="Copy or download it again.",
+    )
 
 
 def _bytes_of(pixel: int) -> int:
@@ -159,24 +202,30 @@ def _explained(said: str, path: Path) -> UnetMedError:
     )
 
 
-def _channels_first(image: sitk.Image, path: Path) -> NDArray[Any]:
-    """(C, I, J, K). ITK's arrays run (t, k, j, i, c), where there is a fourth dimension or several values a voxel."""
-    values = sitk.GetArrayFromImage(image)
-    dimensions = image.GetDimension()
-    if image.GetNumberOfComponentsPerPixel() == 1:
-        values = values[..., np.newaxis]
-    if dimensions == 2:
-        values = values[np.newaxis]
-    if dimensions == 4 and values.shape[-1] == 1:
-        values = np.moveaxis(values[..., 0], 0, -1)
-    if values.ndim != 4:
+def _layout(reader: sitk.ImageFileReader, path: Path) -> tuple[int, tuple[int, int, int]]:
+    """How many values a voxel has, and the shape (I, J, K): a fourth dimension counts as values."""
+    sizes, components = reader.GetSize(), reader.GetNumberOfComponents()
+    if len(sizes) not in (2, 3) and not (len(sizes) == 4 and components == 1):
         raise ScanRefused(
-            f"The file holds {' x '.join(map(str, image.GetSize()))} voxels of {image.GetNumberOfComponentsPerPixel()} "
-            "values: more dimensions than three of space and one of channels.",
+            f"The file holds {' x '.join(map(str, sizes))} voxels of {components} values: more dimensions than three "
+            "of space and one of channels.",
             where=path,
             advice="Save the volume that is meant as a file of its own.",
             code="unsupported_dimensions",
         )
+    width, height, depth, volumes = (*sizes, 1, 1)[:4]
+    return volumes * components, (width, height, depth)
+
+
+def _channels_first(image: sitk.Image) -> NDArray[Any]:
+    """(C, I, J, K). ITK's arrays run (t, k, j, i, c), where there is a fourth dimension or several values a voxel."""
+    values = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        values = values[..., np.newaxis]
+    if image.GetDimension() == 2:
+        values = values[np.newaxis]
+    if image.GetDimension() == 4:
+        values = np.moveaxis(values[..., 0], 0, -1)
     return values.T
 
 
@@ -194,21 +243,21 @@ def _unit(header: TextHeader) -> tuple[float, list[Finding]]:
     return 1.0, [Finding("units_unknown", Severity.NOTE, message, "Taken as mm.")]
 
 
-def _grid(image: sitk.Image, shape: tuple[int, ...], scale: float, path: Path) -> Grid:
-    n = image.GetDimension()
+def _grid(reader: sitk.ImageFileReader, shape: tuple[int, int, int], scale: float, path: Path) -> Grid:
+    n = reader.GetDimension()
     space = min(n, 3)
-    directions = np.array(image.GetDirection()).reshape(n, n)[:space, :space] * image.GetSpacing()[:space]
+    directions = np.array(reader.GetDirection()).reshape(n, n)[:space, :space] * reader.GetSpacing()[:space]
     affine = np.eye(4)  # a two-dimensional image lies in the plane z = 0, one mm thick, for want of anything better
     affine[:space, :space] = directions * scale
-    affine[:space, 3] = np.array(image.GetOrigin()[:space]) * scale
+    affine[:space, 3] = np.array(reader.GetOrigin()[:space]) * scale
     affine[:3] = _LPS @ affine[:3]
     try:
-        return Grid((shape[0], shape[1], shape[2]), affine)
+        return Grid(shape, affine)
     except ValueError as error:
         raise _explained("spacing", path) from error
 
 
-def _about_header(header: TextHeader, image: sitk.Image, grid: Grid, scale: float) -> Iterator[Finding]:
+def _about_header(header: TextHeader, reader: sitk.ImageFileReader, grid: Grid, scale: float) -> Iterator[Finding]:
     if header.unplaced:
         yield Finding(
             "no_orientation",
@@ -216,7 +265,7 @@ def _about_header(header: TextHeader, image: sitk.Image, grid: Grid, scale: floa
             f"The header does not say how the voxels lie in the patient: it lacks {header.unplaced}.",
             "Taken as ITK takes it: in LPS, along the axes and from the origin where nothing else is said.",
         )
-    stated = np.array(image.GetSpacing()[:3]) * scale
+    stated = np.array(reader.GetSpacing()[:3]) * scale
     size = len(stated)
     if np.abs((stated - grid.spacing[:size]) * grid.shape[:size]).max() > TOLERANCE:
         message = "The axes of the header's matrix are not of length 1, so that it contradicts the voxel size."
@@ -236,3 +285,20 @@ def _silently() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """ITK's MetaImage library prints what it thinks of a header straight to the terminal; the error says it anyway."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program with a window may have no terminal
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

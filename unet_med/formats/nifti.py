@@ -7,8 +7,10 @@ a compressed file is looked at, and a large scan is in memory once. Geometry: `n
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from numpy.typing import NDArray
 from unet_med.errors import FileUnreadable, ScanRefused
 from unet_med.formats import gzipped
 from unet_med.formats.nifti_geometry import QFORM_FIELDS, Placement, fits, qform_fits, read_placement
+from unet_med.formats.outline import Outline
 from unet_med.formats.remarks import (
     TOLERANCE,
     about_grid,
+    about_undecided,
     about_values,
     channel_names,
     check_channels,
+    check_colour,
     colour_channels,
     exactness,
     opaque,
@@ -64,40 +69,98 @@ def read(source: Source, channels: int = 1) -> Scan:
     """
     path = source.paths[0]
     with _opened(path) as stream:
-        header = _header(stream, path)
-        shape = _shape(header, path)
-        dtype, samples = _voxel_type(header, path)
-        width, height, depth, volumes = (*shape, 1, 1, 1)[:4]
-        spatial = (width, height, depth)
-        if samples == 1:
-            check_channels(volumes, channels, path)
-        elif volumes > 1:
-            raise _beyond(shape, "colour ", path)
-        placement, findings = read_placement(header, spatial, path)
-        if bytes(header["magic"].item()).startswith(b"ni"):
-            path_of_data = _image_beside(path)
-            with _opened(path_of_data) as image:
-                raw, extra = _values(image, _offset(header, path), shape, dtype, samples, path_of_data)
+        head = _head(stream, channels, path)
+        if head.path_of_data == path:
+            raw, extra = _values(stream, head, path)
         else:
-            # Some writers leave 0 where they mean the first byte that may hold data.
-            offset = _offset(header, path) or int(header.single_vox_offset)
-            raw, extra = _values(stream, offset - len(header.binaryblock), shape, dtype, samples, path)
+            with _opened(head.path_of_data) as image:
+                raw, extra = _values(image, head, head.path_of_data)
+    grid, findings = head.outline.grid, [*head.outline.findings]
     if extra:
         message = f"{extra} bytes follow after the image data."
         findings.append(Finding("data_after_end", Severity.NOTE, message, "Ignored."))
+    if head.samples == 1:
+        volumes = raw.reshape((*grid.shape, head.outline.channels), order="F")
+        data = np.moveaxis(_rescaled(volumes, head.scaling), 3, 0)
+    else:
+        colours = np.moveaxis(raw.reshape((head.samples, *grid.shape), order="F"), 0, 3)
+        data, more = colour_channels(opaque(colours, path), channels, path)
+        findings += more
+    findings += about_values(data)
+    known = Source("nifti", source.paths, header={PLACEMENT: head.placement})
+    return Scan(data, grid, channels=channel_names(len(data)), source=known, findings=tuple(findings))
+
+
+def outline(source: Source, channels: int = 1) -> Outline:
+    """What `read` will say of a file by its header alone; it refuses what `read` refuses by it."""
+    path = source.paths[0]
+    with _opened(path) as stream:
+        head = _head(stream, channels, path)
+        packed = isinstance(stream.raw, gzipped.Inflated)
+    if head.path_of_data == path:
+        _see_that_data_fit(head, packed, path)
+    else:
+        with _opened(head.path_of_data) as image:
+            _see_that_data_fit(head, isinstance(image.raw, gzipped.Inflated), head.path_of_data)
+    return head.outline
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """A header that has been looked through.
+
+    Args:
+        placement: where it says that the voxels lie.
+        scaling: slope and intercept of the values; None where they are as stored.
+        shape: the sizes that it counts.
+        dtype, samples: type of a number in the file's byte order, and how many make a voxel (3 or 4 for colour).
+        path_of_data: the file of the voxels.
+        read, start: how many bytes of it (unpacked) have been read, and at which the voxels begin.
+        outline: what all that comes to.
+    """
+
+    placement: Placement
+    scaling: tuple[float, float] | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    samples: int
+    path_of_data: Path
+    read: int
+    start: int
+    outline: Outline
+
+
+def _head(stream: io.BufferedReader, channels: int, path: Path) -> _Head:
+    """Reads the header of a file, and sees what can be made of it."""
+    header = _header(stream, path)
+    shape = _shape(header, path)
+    dtype, samples = _voxel_type(header, path)
+    width, height, depth, volumes = (*shape, 1, 1, 1)[:4]
+    spatial = (width, height, depth)
+    if samples == 1:
+        check_channels(volumes, channels, path)
+    elif volumes > 1:
+        raise _beyond(shape, "colour ", path)
+    placement, findings = read_placement(header, spatial, path)
+    if bytes(header["magic"].item()).startswith(b"ni"):
+        path_of_data, read, start = _image_beside(path), 0, _offset(header, path)
+    else:
+        # Some writers leave 0 where they mean the first byte that may hold data.
+        start = _offset(header, path) or int(header.single_vox_offset)
+        path_of_data, read = path, len(header.binaryblock)
     if len(shape) > 3 and shape[-1] == 1:
         message = f"The header counts {len(shape)} dimensions, of which the last have length 1."
         findings.append(Finding("trailing_dimensions", Severity.NOTE, message, "Dropped."))
-    if samples == 1:
-        scaled, more = _rescaled(raw.reshape((*spatial, volumes), order="F"), header)
-        data = np.moveaxis(scaled, 3, 0)
-    else:
-        colours = np.moveaxis(raw.reshape((samples, *spatial), order="F"), 0, 3)
-        data, more = colour_channels(opaque(colours, path), channels, path)
     grid = Grid(spatial, placement.affine)
-    findings += [*more, *about_grid(grid), *about_values(data)]
-    known = Source("nifti", source.paths, header={PLACEMENT: placement})
-    return Scan(data, grid, channels=channel_names(len(data)), source=known, findings=tuple(findings))
+    if samples == 1:
+        scaling, more = _scaling(header)
+        count, undecided = volumes, about_undecided(scaling is not None or dtype.kind == "f")
+    else:
+        scaling, more = None, []
+        count, undecided = check_colour(channels, samples == 4, path)
+    findings += [*more, *about_grid(grid)]
+    outline = Outline(grid, count, findings=tuple(findings), undecided=undecided)
+    return _Head(placement, scaling, shape, dtype, samples, path_of_data, read, start, outline)
 
 
 @contextmanager
@@ -184,19 +247,11 @@ def _offset(header: Nifti1Header, path: Path) -> int:
     return int(offset)
 
 
-def _values(
-    stream: io.BufferedReader, skip: int, shape: tuple[int, ...], dtype: np.dtype[Any], samples: int, path: Path
-) -> tuple[NDArray[Any], int]:
-    """All numbers after `skip` more bytes, in native byte order, 1-D; and how many bytes follow them."""
-    # Python's integers do not overflow, whatever sizes a damaged header claims.
-    count = samples
-    for size in shape:
-        count *= size
-    wanted = count * dtype.itemsize
+def _values(stream: io.BufferedReader, head: _Head, path: Path) -> tuple[NDArray[Any], int]:
+    """All numbers that follow, in native byte order, 1-D; and how many bytes follow them."""
     packed = stream.raw if isinstance(stream.raw, gzipped.Inflated) else None
-    # Before any memory is asked for: what is more than the file can hold is not there.
-    if skip < 0 or skip + wanted > path.stat().st_size * (gzipped.LARGEST_RATIO if packed else 1):
-        raise _too_short(shape, wanted, path)
+    count, wanted = _see_that_data_fit(head, packed is not None, path)
+    shape, dtype, skip = head.shape, head.dtype, head.start - head.read
     while skip and (chunk := stream.read(min(skip, _CHUNK))):
         skip -= len(chunk)
     values = np.empty(count, dtype)
@@ -214,6 +269,17 @@ def _values(
     if not dtype.isnative:
         values = values.byteswap(inplace=True).view(dtype.newbyteorder("="))
     return values, extra
+
+
+def _see_that_data_fit(head: _Head, packed: bool, path: Path) -> tuple[int, int]:
+    """How many numbers there are to be, and in how many bytes: before memory is asked for what is not there."""
+    # Python's integers do not overflow, whatever sizes a damaged header claims.
+    count = head.samples * math.prod(head.shape)
+    wanted = count * head.dtype.itemsize
+    held = path.stat().st_size * (gzipped.LARGEST_RATIO if packed else 1)
+    if head.start < head.read or head.start + wanted > held:
+        raise _too_short(head.shape, wanted, path)
+    return count, wanted
 
 
 def _too_short(shape: tuple[int, ...], wanted: int, path: Path) -> FileUnreadable:
@@ -238,21 +304,27 @@ def _image_beside(path: Path) -> Path:
     )
 
 
-def _rescaled(volumes: NDArray[Any], header: Nifti1Header) -> tuple[NDArray[Any], tuple[Finding, ...]]:
-    """Stored values x slope + intercept. nifti1.h: a slope of 0 means that there is no scaling."""
+def _scaling(header: Nifti1Header) -> tuple[tuple[float, float] | None, list[Finding]]:
+    """Slope and intercept, or None. nifti1.h: a slope of 0 means that there is no scaling."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     unusable = not np.isfinite(slope) or not np.isfinite(intercept)
     if unusable or slope == 0:
         if not unusable and intercept == 0:  # how most writers say that they scale nothing
-            return volumes, ()
+            return None, []
         message = f"The header scales values by slope {slope:g} and intercept {intercept:g}, which cannot be meant."
-        return volumes, (Finding("unit_scaling_ignored", Severity.NOTE, message, "Stored values are used."),)
-    if (slope, intercept) == (1, 0):
-        return volumes, ()
+        return None, [Finding("unit_scaling_ignored", Severity.NOTE, message, "Stored values are used.")]
+    return None if (slope, intercept) == (1, 0) else (slope, intercept), []
+
+
+def _rescaled(volumes: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray[Any]:
+    if scaling is None:
+        return volumes
+    slope, intercept = scaling
     scaled = np.empty(volumes.shape, np.float64 if volumes.dtype == np.float64 else np.float32, order="F")
-    for k in range(volumes.shape[2]):  # in double precision, without a second volume of it
-        scaled[:, :, k] = volumes[:, :, k].astype(np.float64) * slope + intercept
-    return scaled, ()
+    with np.errstate(over="ignore", invalid="ignore"):  # what gets too large is infinite, and is counted as such
+        for k in range(volumes.shape[2]):  # in double precision, without a second volume of it
+            scaled[:, :, k] = volumes[:, :, k].astype(np.float64) * slope + intercept
+    return scaled
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

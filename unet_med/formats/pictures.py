@@ -18,11 +18,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unet_med.errors import FileUnreadable, ScanRefused, WrongUse
-from unet_med.formats.remarks import about_values, channel_names, check_channels, colour_channels, opaque
+from unet_med.formats.outline import Outline
+from unet_med.formats.remarks import (
+    about_undecided,
+    about_values,
+    channel_names,
+    check_channels,
+    check_colour,
+    colour_channels,
+    opaque,
+)
 from unet_med.grid import Grid
 from unet_med.scan import PIXEL_UNITS, Finding, Scan, Severity, Source
 
 _FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
+_COLOURED = ("P", "PA", "LA", "RGB", "RGBA")
 _GREY = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F")
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, section 8 and 19
 _AFFINE = np.diag((-1.0, -1.0, 1.0, 1.0))
@@ -44,15 +54,20 @@ def read(source: Source, channels: int = 1) -> Scan:
     """
     path = source.paths[0]
     with _opened(path) as image:
-        findings = list(_about(image))
+        told = _outline(image, channels, path)
+        _load(image, path)
         if image.mode in _GREY:
-            check_channels(1, channels, path)
-            data = _lying(_numbers(image))[np.newaxis]
+            data, findings = _lying(_numbers(image))[np.newaxis], [*told.findings]
         else:
-            colours = opaque(_lying(_colours(image, path)), path)
-            data, more = colour_channels(colours, channels, path)
-            findings += more
-    return _scan(data, source, findings)
+            data, more = colour_channels(opaque(_lying(_colours(image)), path), channels, path)
+            findings = [*more, *told.findings]
+    return _scan(data, source, told.grid, findings)
+
+
+def outline(source: Source, channels: int = 1) -> Outline:
+    """What `read` will say of a picture by its header alone; it refuses what `read` refuses by it."""
+    with _opened(source.paths[0]) as image:
+        return _outline(image, channels, source.paths[0])
 
 
 def read_labels(source: Source) -> Scan:
@@ -61,7 +76,9 @@ def read_labels(source: Source) -> Scan:
     with _opened(path) as image:
         if image.mode != "P":
             return read(source)
-        return _scan(_lying(np.asarray(image))[np.newaxis], source, list(_about(image)))
+        _load(image, path)
+        data = _lying(np.asarray(image))[np.newaxis]
+        return _scan(data, source, Grid(data.shape[1:], _AFFINE), list(_about(image)))
 
 
 def write(data: NDArray[Any], grid: Grid, path: Path, *, space_units: str, source: Source) -> None:
@@ -81,30 +98,39 @@ def write(data: NDArray[Any], grid: Grid, path: Path, *, space_units: str, sourc
     Image.fromarray(np.ascontiguousarray(rows, np.uint8 if rows.max() < 256 else np.uint16)).save(path, "PNG")
 
 
-def _scan(data: NDArray[Any], source: Source, findings: list[Finding]) -> Scan:
-    message = "A picture holds no pixel size that can be trusted."
-    findings.append(Finding("no_pixel_spacing", Severity.NOTE, message, "Lengths are counted in pixels."))
-    findings += about_values(data)
-    grid = Grid(data.shape[1:], _AFFINE)
-    names = channel_names(len(data))
-    return Scan(data, grid, space_units=PIXEL_UNITS, channels=names, source=source, findings=tuple(findings))
+def _scan(data: NDArray[Any], source: Source, grid: Grid, findings: list[Finding]) -> Scan:
+    told = (*findings, *about_values(data))
+    return Scan(data, grid, space_units=PIXEL_UNITS, channels=channel_names(len(data)), source=source, findings=told)
+
+
+def _outline(image: Image.Image, channels: int, path: Path) -> Outline:
+    if image.mode in _GREY:
+        check_channels(1, channels, path)
+        count, undecided = 1, about_undecided(image.mode == "F")
+    elif image.mode in _COLOURED:
+        count, undecided = check_colour(channels, _is_transparent(image), path)
+    else:
+        raise ScanRefused(
+            f"The picture has {image.mode} colours, which are not read.",
+            where=path,
+            advice="Save it as grey or RGB.",
+            code="colour_image",
+        )
+    grid = Grid((image.width, image.height, 1), _AFFINE)
+    return Outline(grid, count, space_units=PIXEL_UNITS, findings=tuple(_about(image)), undecided=undecided)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, with its pixels loaded."""
+    """The picture, its pixels not loaded."""
     with warnings.catch_warnings():
         # Pillow warns of large pictures and of odd tags; neither changes a pixel.
         warnings.simplefilter("ignore")
         with _identified(path) as image:
             try:
                 pages = getattr(image, "n_frames", 1)
-                cut_to_8_bits = ";16" in _raw_mode(image) and image.mode not in _GREY
-                image.load()
             except Exception as error:  # decoders meet bytes from anywhere, and raise whatever they stumble over
-                raise FileUnreadable(
-                    "The picture is damaged or cut short.", where=path, advice="Copy or download it again."
-                ) from error
+                raise _damaged(path) from error
             if pages > 1:
                 raise ScanRefused(
                     f"The file holds {pages} pictures, and one is needed.",
@@ -112,7 +138,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                     advice="Save the one that is meant as a file of its own; a stack of slices belongs into NIfTI.",
                     code="unsupported_dimensions",
                 )
-            if cut_to_8_bits:
+            if ";16" in _raw_mode(image) and image.mode not in _GREY:  # Pillow would cut them to 8 bits
                 raise ScanRefused(
                     "A colour picture of 16 bits a channel is not read.",
                     where=path,
@@ -120,6 +146,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                     code="colour_image",
                 )
             yield image
+
+
+def _load(image: Image.Image, path: Path) -> None:
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> FileUnreadable:
+    return FileUnreadable("The picture is damaged or cut short.", where=path, advice="Copy or download it again.")
 
 
 def _identified(path: Path) -> Image.Image:
@@ -152,11 +189,13 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _about(image: Image.Image) -> Iterator[Finding]:
-    """Pillow turns a TIFF in which 0 is white round for 8 bits and fewer, and leaves it for more."""
     tags = getattr(image, "tag_v2", {})
+    # Pillow turns a TIFF in which 0 is white round for 8 bits and fewer, and leaves it for more.
     if tags.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L", "P"):
         message = "0 means white in this file."
         yield Finding("monochrome1", Severity.NOTE, message, "Stored values are used.")
+    message = "A picture holds no pixel size that can be trusted."
+    yield Finding("no_pixel_spacing", Severity.NOTE, message, "Lengths are counted in pixels.")
 
 
 def _numbers(image: Image.Image) -> NDArray[Any]:
@@ -170,19 +209,13 @@ def _numbers(image: Image.Image) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _colours(image: Image.Image, path: Path) -> NDArray[Any]:
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("PA", "LA", "RGBA") or (image.mode == "P" and "transparency" in image.info)
+
+
+def _colours(image: Image.Image) -> NDArray[Any]:
     """(height, width, 3 or 4), uint8."""
-    if image.mode in ("P", "PA", "LA"):
-        clear = image.mode != "P" or "transparency" in image.info
-        return np.asarray(image.convert("RGBA" if clear else "RGB"))
-    if image.mode not in ("RGB", "RGBA"):
-        raise ScanRefused(
-            f"The picture has {image.mode} colours, which are not read.",
-            where=path,
-            advice="Save it as grey or RGB.",
-            code="colour_image",
-        )
-    return np.asarray(image)
+    return np.asarray(image.convert("RGBA" if _is_transparent(image) else "RGB"))
 
 
 def _lying(pixels: NDArray[Any]) -> NDArray[Any]:

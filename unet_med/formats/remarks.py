@@ -54,6 +54,11 @@ def about_values(data: NDArray[Any]) -> Iterator[Finding]:
             )
 
 
+def about_undecided(floating: bool) -> tuple[str, ...]:
+    """What `about_values` may find in a file whose values are, or are not, floating point numbers."""
+    return ("non_finite_values",) if floating else ()
+
+
 def check_channels(count: int, channels: int, where: str | PathLike[str]) -> None:
     """Sees that a file holds as many values a voxel as the caller's model reads.
 
@@ -66,7 +71,7 @@ def check_channels(count: int, channels: int, where: str | PathLike[str]) -> Non
         raise ScanRefused(
             f"The file holds {count} values a voxel (time points or channels), and one is needed.",
             where=where,
-            advice="Save the one that is meant as a file of its own.",
+            advice="Save the one that is meant as a file of its own, or use a model that reads as many.",
             code="too_many_channels",
         )
     raise ScanRefused(
@@ -84,12 +89,9 @@ def colour_channels(
     Raises:
         ScanRefused: `colour_image` where one channel is needed and the colours differ, else `channel_count`.
     """
+    check_colour(channels, False, where)
     if channels == 3:
         return np.moveaxis(data, -1, 0), ()
-    if channels != 1:
-        raise ScanRefused(
-            f"A colour image has 3 channels, and {channels} are needed.", where=where, code="channel_count"
-        )
     grey = data[..., 0]
     if not (np.array_equal(grey, data[..., 1]) and np.array_equal(grey, data[..., 2])):
         raise ScanRefused(
@@ -102,6 +104,22 @@ def colour_channels(
         "colour_as_grey", Severity.NOTE, "A colour image whose three channels are equal.", "Read as grey."
     )
     return np.ascontiguousarray(grey.T).T[np.newaxis], (finding,)
+
+
+def check_colour(channels: int, transparent: bool, where: str | PathLike[str]) -> tuple[int, tuple[str, ...]]:
+    """How many channels a colour image can give, and the codes that hang on its values.
+
+    Args:
+        transparent: it has an alpha channel.
+
+    Raises:
+        ScanRefused: `channel_count`, if neither one channel nor three are needed.
+    """
+    if channels not in (1, 3):
+        raise ScanRefused(
+            f"A colour image has 3 channels, and {channels} are needed.", where=where, code="channel_count"
+        )
+    return channels, ("colour_as_grey",) * (channels == 1) + ("colour_image",) * (channels == 1 or transparent)
 
 
 def channel_names(count: int) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def read_metaimage_header(path: Path) -> TextHeader:
     for line in lines:
         name, _, value = line.partition("=")
         fields[name.strip().lower()] = value.strip()
-    if "elementdatafile" not in fields or "dimsize" not in fields:
+    if not {"ndims", "dimsize", "elementtype", "elementdatafile"} <= fields.keys():
         raise _not("MetaImage", path)
     parts = {
         "a direction": ("transformmatrix", "rotation", "orientation"),

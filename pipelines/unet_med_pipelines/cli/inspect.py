@@ -14,8 +14,6 @@ from unet_med_pipelines.cli.terminal import say
 
 if TYPE_CHECKING:
     from unet_med.formats.outline import Outline
-    from unet_med.scan import Source
-    from unet_med_pipelines.cases import Case
     from unet_med_pipelines.inspection import Entry, Inspection
 
 INDENT = 14
@@ -75,7 +73,8 @@ def _print_entry(entry: Entry) -> None:
 
     outline = entry.outline
     paragraphs = [_facts(outline)] if outline else []
-    paragraphs += [f"{finding.code}: {finding.message} {finding.action}" for finding in entry.findings]
+    hide = entry.case.hide
+    paragraphs += [f"{finding.code}: {hide(f'{finding.message} {finding.action}')}" for finding in entry.findings]
     if outline and outline.undecided:
         paragraphs.append(f"open until its voxels are read: {', '.join(outline.undecided)}")
     if entry.problem:
@@ -84,7 +83,7 @@ def _print_entry(entry: Entry) -> None:
     heading = f"  {entry.verdict}".ljust(INDENT)
     say(_title(entry), heading, colour=COLOURS[entry.verdict], indent=INDENT, stream=sys.stdout)
     for paragraph in paragraphs:
-        say(entry.case.hide(paragraph), " " * INDENT, indent=INDENT, stream=sys.stdout)
+        say(paragraph, " " * INDENT, indent=INDENT, stream=sys.stdout)
 
 
 def _title(entry: Entry) -> str:
@@ -93,17 +92,12 @@ def _title(entry: Entry) -> str:
     source = entry.examination.source
     if source.kind != "dicom":
         return f"{Path(entry.place).name} ({KINDS.get(source.kind, source.kind)})"
-    return _series(source, entry.case)
-
-
-def _series(source: Source, case: Case) -> str:
     number = "" if source.series_number is None else f" {source.series_number}"
-    files = f"{len(source.paths)} file{'s' * (len(source.paths) != 1)}"
     parts = (
         f"{source.modality or 'no modality'}, series{number}",
-        f'"{case.hide(source.description)}"' if source.description else "",
-        str(source.header.get("stack", "")),
-        files,
+        f'"{entry.description}"' if entry.description else "",
+        entry.stack,
+        f"{len(source.paths)} file{'s' * (len(source.paths) != 1)}",
     )
     return ", ".join(part for part in parts if part)
 

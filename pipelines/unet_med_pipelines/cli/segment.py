@@ -35,7 +35,8 @@ def command(
             "-f",
             "--format",
             metavar="FORMAT",
-            help="nifti, nrrd or png; may be given several times. Else PNG for pictures, NIfTI for volumes.",
+            help="nifti, nrrd, png; for DICOM series dicom-seg, dicom-labelmap, rtstruct. May be given several times. "
+            "Else PNG for pictures, NIfTI for volumes.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: auto, cpu, cuda or mps.")] = "auto",

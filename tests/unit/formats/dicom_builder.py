@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from unet_med import Scan
 from unet_med.formats import dicom_series
-from unet_med.formats.dicom_files import find_series
+from unet_med.formats.dicom_find import find_series
 
 MR, CT, PET = (f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("4", "2", "128"))
 EXPLICIT = "1.2.840.10008.1.2.1"

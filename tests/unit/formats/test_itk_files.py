@@ -263,14 +263,19 @@ def test_compressed_data_of_unknown_length_are_refused_because_itk_misreads_them
         (lambda folder: nrrd(folder / "a.nrrd", sizes="90000 90000 90000"), "the file holds fewer"),
         (lambda folder: metaimage(folder / "a.mha", DimSize="90000 90000 90000"), "the file holds fewer"),
         (lambda folder: nrrd(folder / "a.nrrd", zlib.compress(b"few"), encoding="gzip"), "damaged"),
-        (lambda folder: metaimage(folder / "a.mha", zlib.compress(b"few"), CompressedData="True", CompressedDataSize="11"), "fewer"),
+        (
+            lambda folder: metaimage(
+                folder / "a.mha", zlib.compress(b"few"), CompressedData="True", CompressedDataSize="11"
+            ),
+            "holds fewer",
+        ),
         (lambda folder: nrrd(folder / "a.nhdr", b"", data_file="a.raw"), r"a\.raw, which is not there"),
         (lambda folder: metaimage(folder / "a.mhd", b"", ElementDataFile="a.raw"), r"a\.raw, which is not there"),
         (lambda folder: nrrd(folder / "a.nrrd", type="cabbage"), "damaged"),
         (lambda folder: metaimage(folder / "a.nrrd"), "no NRRD file"),
         (lambda folder: nrrd(folder / "a.mha"), "no MetaImage file"),
     ],
-)  # fmt: skip
+)
 def test_each_damage_has_its_words(path, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = path(tmp_path)
     with pytest.raises(FileUnreadable, match=message) as caught:
