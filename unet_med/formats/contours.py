@@ -85,6 +85,11 @@ def outlines(mask: NDArray[np.bool_]) -> list[Ring]:
     """
     from scipy.ndimage import label
 
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    corner = np.array([columns[0], rows[0]])
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # a structure is small in its picture
     pieces, _ = label(mask)
     rings: dict[int, list[Ring]] = {}
     for ring, (row, column) in _traced(mask):
@@ -94,7 +99,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[Ring]:
         outer, *holes = sorted(each, key=_leftmost)  # the outline of a piece reaches farther left than its holes
         for hole in holes:  # from left to right: what lies to the left of a hole is joined already
             outer = _joined(outer, hole)
-        whole.append(outer)
+        whole.append(outer + corner)
     return whole
 
 

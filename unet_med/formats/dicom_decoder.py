@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -27,8 +28,11 @@ from unet_med.errors import FileUnreadable, ScanRefused
 from unet_med.formats.dicom_instance import Instance
 from unet_med.formats.dicom_pixels import DECODERS, open_pixels, stored_frame
 
-LIMIT, LIMIT_A_MEGAPIXEL = 10.0, 2.0
-"""Seconds for a frame. The slowest decoder takes a tenth of a second for 512 x 512 pixels."""
+LIMIT, LIMIT_A_MEGAPIXEL = 10, 2
+"""Seconds of computing for a frame. The slowest decoder takes a tenth of a second for 512 x 512 pixels."""
+
+PATIENCE = 12
+"""How much longer it may take by the clock, start of the child included, on a machine that is busy elsewhere."""
 
 FEW = 4
 """So many images are decoded before a second child is done starting."""
@@ -107,20 +111,21 @@ class _Worker:
         )
 
     def decode(self, one: Instance) -> NDArray[Any]:
-        limit = LIMIT + LIMIT_A_MEGAPIXEL * one.rows * one.columns / 1e6
+        limit = int(LIMIT + LIMIT_A_MEGAPIXEL * one.rows * one.columns / 1e6)
         late: list[bool] = []
 
         def stop() -> None:
             late.append(True)
             self.process.kill()
 
-        timer = Timer(limit, stop)
+        timer = Timer(limit * PATIENCE, stop)
         timer.start()
         try:
-            reply, data = self._ask(one)
+            reply, data = self._ask(one, limit)
         except (OSError, ValueError, EOFError) as error:  # no reply, or none that makes sense
             self.close()
-            fault = f"its decoder did not end within {limit:.0f} seconds" if late else "its decoder crashed on it"
+            endless = late or self.process.returncode == -getattr(signal, "SIGXCPU", 0)
+            fault = f"its decoder does not come to an end ({limit} s)" if endless else "its decoder crashed on it"
             raise _fault(fault, one) from error
         finally:
             timer.cancel()
@@ -132,11 +137,11 @@ class _Worker:
             raise _fault(reply["fault"], one)
         return np.frombuffer(data, np.dtype(reply["dtype"])).reshape(one.rows, one.columns)
 
-    def _ask(self, one: Instance) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, one: Instance, limit: int) -> tuple[dict[str, Any], bytes]:
         requests, replies = self.process.stdin, self.process.stdout
         assert requests is not None
         assert replies is not None
-        requests.write(json.dumps([str(one.path.absolute()), one.frame]).encode() + b"\n")
+        requests.write(json.dumps([str(one.path.absolute()), one.frame, limit]).encode() + b"\n")
         requests.flush()
         line = replies.readline()
         reply = cast(dict[str, Any], json.loads(line))
@@ -151,14 +156,16 @@ class _Worker:
         return reply, data
 
     def close(self) -> None:
-        """Ends the child, whatever it does."""
+        """Ends the child, whatever it does. One that has ended by itself keeps the reason."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 with suppress(OSError):
                     stream.close()
-        with suppress(OSError):
+        try:
+            self.process.wait(0.2)  # a pipe breaks a moment before its process is gone
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
 
 
 def _fault(what: str, one: Instance) -> ScanRefused:

@@ -146,9 +146,13 @@ def _structures(header: Any, path: Path) -> list[_Structure]:
 
 
 def _points(contour: Any, name: str, path: Path) -> NDArray[np.float64]:
-    data = contour.get("ContourData")
+    # As bytes: pydicom would make an object of each number, which for many outlines takes minutes.
+    stored = contour.get_item("ContourData").value if "ContourData" in contour else None
     try:
-        points = np.asarray([] if data is None else list(data), np.float64).reshape(-1, 3)
+        parts = (
+            stored.strip(b" \0").split(b"\\") if isinstance(stored, bytes) and stored.strip(b" \0") else stored or []
+        )
+        points = np.array(list(parts), np.float64).reshape(-1, 3)
     except (TypeError, ValueError) as error:
         raise FileUnreadable(
             f"An outline of {name} is not made of points with three coordinates.",

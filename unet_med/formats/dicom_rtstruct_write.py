@@ -102,7 +102,8 @@ def _observed(number: int) -> Any:
 def _drawn(number: int, label: Label, segmentation: Segmentation, headers: Sequence[Any]) -> Any:
     contours: list[Any] = []
     for k, header in enumerate(headers):
-        mask = np.isin(segmentation.labels[:, :, k], label.region or (label.value,)).T
+        plane = segmentation.labels[:, :, k].T
+        mask = np.isin(plane, label.region) if label.region else plane == label.value
         for ring in outlines(mask) if mask.any() else []:
             points = _in_patient(ring, header)
             image = _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
@@ -112,14 +113,21 @@ def _drawn(number: int, label: Label, segmentation: Segmentation, headers: Seque
                     ContourGeometricType="CLOSED_PLANAR",
                     NumberOfContourPoints=len(ring),
                     ContourNumber=len(contours) + 1,
-                    # Four digits are a tenth of a micrometre, and with their sign never more than 16 characters.
-                    ContourData=[f"{part + 0.0:.4f}" for part in points.reshape(-1).round(4)],
                 )
             )
+            contours[-1].add(_contour_data(points))
     item = _item(ROIDisplayColor=list(label.rgb), ReferencedROINumber=number)
     if contours:
         item.ContourSequence = contours
     return item
+
+
+def _contour_data(points: Ring) -> Any:
+    """Four digits are a tenth of a micrometre, and with their sign never more than 16 characters."""
+    from pydicom.dataelem import DataElement
+
+    shown = [f"{part:.4f}" for part in (points.reshape(-1).round(4) + 0.0).tolist()]  # + 0.0: no "-0"
+    return DataElement("ContourData", "DS", shown, already_converted=True)  # pydicom would look at each number
 
 
 def _in_patient(ring: Ring, header: Any) -> Ring:

@@ -1,7 +1,8 @@
 """The child process that decodes pixels for `dicom_decoder`: a native decoder that aborts ends nothing else.
 
-It speaks over its standard streams. A request is a line of JSON, [path, frame]; the reply is a line of JSON, followed
-by the bytes of the array where there is one. JSON, not pickle, because a damaged file may have taken the decoder over.
+It speaks over its standard streams. A request is a line of JSON, [path, frame, seconds]; the reply is a line of JSON,
+followed by the bytes of the array where there is one. JSON, not pickle, because a damaged file may have taken the
+decoder over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ def main() -> None:
         os.dup2(words.fileno(), 2)
         held: dict[Any, Any] = {}
         for line in sys.stdin.buffer:
-            path, frame = json.loads(line)
+            path, frame, seconds = json.loads(line)
+            _limit_time(seconds)
             reply, data = _answer(path, frame, held)
             if data and os.fstat(words.fileno()).st_size:
                 reply, data = {"fault": "its decoder complained"}, b""
@@ -72,7 +75,17 @@ def _limit_memory() -> None:
     with suppress(ImportError, ValueError, OSError):  # not every system can
         import resource
 
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _limit_time(seconds: int) -> None:
+    """Has the system end this process when it has computed that much longer; waiting for a busy machine is no fault."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
 
 
 if __name__ == "__main__":

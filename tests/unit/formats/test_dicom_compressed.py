@@ -176,10 +176,21 @@ def test_a_decoder_that_was_killed_while_it_waited_is_replaced(tmp_path: Path) -
 def test_a_decoder_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = compressed(tmp_path, JPEG_LS)
     read(folder)
-    monkeypatch.setattr(dicom_decoder, "LIMIT", 0.5)
+    monkeypatch.setattr(dicom_decoder, "PATIENCE", 0.05)
     for pid in workers():
         os.kill(pid, signal.SIGSTOP)
-    assert "did not end within" in refusal(folder).what
+    assert "does not come to an end (10 s)" in refusal(folder).what
+
+
+def test_a_decoder_that_computes_without_end_is_stopped_by_the_system(tmp_path: Path) -> None:
+    folder = compressed(tmp_path, JPEG_LS, count=1)
+    read(folder)
+    # As the system does it: the signal that a process gets when its time is used up.
+    for pid in workers():
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(0.3, os.kill, (pid, signal.SIGXCPU)).start()
+        threading.Timer(0.4, os.kill, (pid, signal.SIGCONT)).start()
+    assert "does not come to an end" in refusal(folder).what
 
 
 def test_many_slices_come_in_their_order(tmp_path: Path) -> None:
