@@ -49,7 +49,8 @@ def write_blob_recipe(path: Path, dimensions: int, **changes: Any) -> Path:
             "grid": {
                 "dimensions": dimensions,
                 "spacing": [1, 1, 1] if dimensions == 3 else None,
-                "window": [16] * dimensions,
+                # A disc is 20 pixels wide: in a window that it fills, instance norm has nothing to compare it with.
+                "window": [16] * 3 if dimensions == 3 else [32] * 2,
             },
             "intensity": {"scale": "zscore"},
             "network": {"encoder": "residual", "widths": [6, 12], "deep_supervision": 0},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,11 +127,9 @@ def command(
     with console.status(f"loading {folder.name}"):
         task = Task(load_model(folder), out, options, wanted, align)
 
-    # A cluster stops a job by SIGTERM: the case that runs is to leave nothing behind then, either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     records: list[Record] = []
     try:
-        with shown(console) as progress:
+        with _terminated_like_interrupted(), shown(console) as progress:
             for record in run_batch(listed, task, progress, debug=debug):
                 records.append(record)
     except (Cancelled, KeyboardInterrupt):
@@ -139,6 +138,16 @@ def command(
     _summarise(records, len(listed), out)
     if any(record.failure for record in records):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """A cluster stops a job by SIGTERM: the case that runs is to leave nothing behind then, either."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_use(
