@@ -3,6 +3,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOAK_KILLS ?= 50
+SOAK_MUTATIONS ?= 2000
 # Two test processes with one thread each; one process with all threads spends its time waiting.
 TEST_PROCESSES ?= 2
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -18,7 +19,8 @@ help:
 	@echo "make demo    segment both hippocampi of a real brain that comes from the package index"
 	@echo "make test    all tests but the soak"
 	@echo "make check   lint, format, types, import rules, and every command in the documentation"
-	@echo "make soak    kill and resume long jobs at random moments: SOAK_KILLS=$(SOAK_KILLS) times"
+	@echo "make soak    kill and resume long jobs at random moments, SOAK_KILLS=$(SOAK_KILLS) times,"
+	@echo "             and read real scans that are damaged at random, SOAK_MUTATIONS=$(SOAK_MUTATIONS) of them"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 
 $(READY): pyproject.toml constraints.txt
@@ -48,7 +50,7 @@ check: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/unit/test_docs_run.py
 
 soak: $(READY)
-	$(ONE_THREAD) SOAK_KILLS=$(SOAK_KILLS) $(BIN)/python -m pytest -m soak -s
+	$(ONE_THREAD) SOAK_KILLS=$(SOAK_KILLS) SOAK_MUTATIONS=$(SOAK_MUTATIONS) $(BIN)/python -m pytest -m soak -s
 
 clean:
 	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-output dist build

@@ -1,6 +1,7 @@
 """Real scans, damaged a little and on purpose: everything that is done to one follows from a seed and a number.
 
-A mutant is a case of the scan corpus, copied, with one of its files changed: bits, bytes, tags, or the place of a slice.
+A mutant is a copy of a case of the scan corpus with one of its files changed: bits, bytes, tags, or the place of a
+slice.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pydicom.sequence import Sequence
 STEADY = 0.001  # mm
 """Series whose slices lie this evenly tell a change by itself, not one on top of their own unevenness."""
 
-SMALLEST, LARGEST = 0.0105, 30.0
-"""mm: how far the corner of a slice is moved. What moves by 0.01 mm is to be told; a hair more is asked for here."""
+SMALLEST, SMALL, LARGEST = 0.0105, 0.03, 30.0
+"""mm: how far the corner of a slice is moved. More than 0.01 mm is to be told; half of all moves are near that."""
 
 HEADER = 4096
 """Bytes: half of all changes fall into so many at the start of a file, where the tags are."""
@@ -248,7 +249,7 @@ def _move_slice(file: Path, chance: random.Random) -> Told:
     header = _parsed(file)
     before = _corners(header)
     ways = chance.choice((("along",), ("aside",), ("position",), ("turned",), ("spaced",), ("position", "turned")))
-    target = SMALLEST * (LARGEST / SMALLEST) ** chance.random()
+    target = SMALLEST * (chance.choice((SMALL, LARGEST)) / SMALLEST) ** chance.random()
     for way in ways:
         _MOVES[way](header, target / len(ways) ** 0.5, chance)
     moved = float(np.linalg.norm(_corners(header) - before, axis=1).max())
@@ -313,7 +314,7 @@ _MOVES = {"along": _along, "aside": _aside, "position": _anywhere, "turned": _tu
 
 
 def _nifti_field(file: Path, chance: random.Random) -> Told:
-    """A header field gets another's bytes, or odd ones; a packed file is packed again, so that its checksum is right."""
+    """A header field gets another's bytes, or odd ones; a packed file is packed again, with the right checksum."""
     packed = file.read_bytes().startswith(b"\x1f\x8b")
     try:
         data = bytearray(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())

@@ -64,7 +64,7 @@ def common_plane(instances: Sequence[Instance], where: str) -> Plane:
             advice="Put the slices that belong together into a folder of their own.",
             code="mixed_matrix",
         )
-    spread = float((np.ptp(spacings, axis=0) * size).max())
+    spread = float(np.linalg.norm(np.ptp(spacings, axis=0) * size))
     if spread > TOLERANCE:
         kinds = Counter(f"{one.pixel_spacing[0]:g} x {one.pixel_spacing[1]:g} mm" for one in instances)
         raise ScanRefused(
@@ -121,7 +121,9 @@ def place_slices(instances: Sequence[Instance], plane: Plane, where: str) -> tup
                 advice="Its ImagePositionPatient is wrong, or it belongs to another stack.",
                 code="not_collinear",
             )
-        offsets, more = _spacing(positions, step, plane, limit)
+        # Where spacings or orientations differ that is told already; less than that adds to what positions differ by.
+        places = positions[:, np.newaxis] if plane.findings else _corners(instances)
+        offsets, more = _spacing(positions, places, step, plane, limit)
         findings += more + _spacing_tag(instances, positions, plane)
         if offsets is not None and aside.max() > EXACT * ROUNDED:
             findings.append(
@@ -289,10 +291,23 @@ def _aside(positions: Floats, step: Floats, plane: Plane) -> Floats:
     return np.asarray(np.linalg.norm(positions - positions[0] - along[:, np.newaxis] * step, axis=1))
 
 
+def _corners(instances: Sequence[Instance]) -> Floats:
+    """The places of the four corner pixels of each slice, by its own tags alone; mm, (K, 4, 3)."""
+    cosines = np.array([one.orientation for one in instances]).reshape(-1, 2, 3)
+    reach = np.array([(one.columns - 1, one.rows - 1) for one in instances])
+    spacings = np.array([one.pixel_spacing[::-1] for one in instances])  # PixelSpacing names that between ROWS first
+    edges = cosines * (reach * spacings)[:, :, np.newaxis]
+    first = np.array([one.position for one in instances])[:, np.newaxis]
+    return np.asarray(first + np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) @ edges)
+
+
 def _spacing(
-    positions: Floats, step: Floats, plane: Plane, limit: float
+    positions: Floats, places: Floats, step: Floats, plane: Plane, limit: float
 ) -> tuple[tuple[float, ...] | None, list[Finding]]:
-    """None and notes where slices are even within `limit`, else their offsets along the step, with what is wrong."""
+    """None and notes where slices are even within `limit`, else their offsets along the step, with what is wrong.
+
+    `places`: what of each slice is to move evenly, (K, places, 3).
+    """
     along = (positions - positions[0]) @ plane.normal
     counts = np.arange(len(along))
     # Judged against the best line, since a rounded first or last position must not count against all others.
@@ -301,7 +316,7 @@ def _spacing(
     regular = float(np.sort(steps)[(len(steps) - 1) // 2])  # the median; of two the smaller, since a gap is larger
     # In a stack of very thin slices a whole slice may be missing within the limit.
     if residual <= limit and steps.max() < 1.5 * regular:
-        spread = float(np.linalg.norm(np.ptp(np.diff(positions, axis=0), axis=0)))
+        spread = float(np.linalg.norm(np.ptp(np.diff(places, axis=0), axis=0), axis=1).max())
         if spread <= EXACT * ROUNDED:
             return None, []
         stray = float(np.linalg.norm(positions - positions[0] - counts[:, np.newaxis] * step, axis=1).max())

@@ -25,7 +25,8 @@ def test_a_series_comes_back_as_dicom_of_every_kind(tmp_path: Path) -> None:
     record = run_case(case, Task(model, tmp_path / "out", Options(device="cpu"), formats))
     assert record.status == "done", record.failure
     scan = read_scan(tmp_path / "series")
-    expected = segment(scan, model, Options(device="cpu")).segmentations[0]
+    result = segment(scan, model, Options(device="cpu"))
+    expected = result.segmentations[0]
     assert expected.labels.any()
     written = sorted((tmp_path / "out" / "segmentations").iterdir())
     assert [path.name.split(".", 1)[1] for path in written] == ["labelmap.dcm", "rtstruct.dcm", "seg.dcm"]
@@ -33,7 +34,7 @@ def test_a_series_comes_back_as_dicom_of_every_kind(tmp_path: Path) -> None:
         (mask,) = read_segmentations(path, on=scan)
         np.testing.assert_array_equal(mask.labels, expected.labels)
     segments = pydicom.dcmread(next(path for path in written if path.name.endswith(".seg.dcm"))).SegmentSequence
-    assert {item.SegmentAlgorithmName for item in segments} == {"tiny"}
+    assert {item.SegmentAlgorithmName for item in segments} == {result.provenance.model}
     # What a folder of results holds is no scan, so that a second run over the tree finds the series only.
     assert len(find_inputs([tmp_path])) == 1
     outputs = json.loads(next((tmp_path / "out" / "records").glob("*.json")).read_text(encoding="utf-8"))["outputs"]

@@ -20,6 +20,7 @@ from dicom_builder import (
     ORIGIN,
     PET,
     ROWS,
+    SPACING,
     codes,
     picture,
     positions,
@@ -173,6 +174,23 @@ def test_no_slice_moves_by_a_fiftieth_of_a_millimetre_unnoticed(tmp_path: Path, 
     places = positions()
     places[which] = places[which] + (0.02, 0, 0)
     assert codes(read(save(tmp_path / "aside", places))) == ["position_jitter"]
+
+
+def test_a_corner_that_moves_by_more_than_a_hundredth_of_a_millimetre_in_small_parts_is_told(tmp_path: Path) -> None:
+    def spaced(between_rows: float, between_columns: float) -> Callable[[Dataset, int], None]:
+        def change(one: Dataset, k: int) -> None:
+            if k == 4:
+                one.PixelSpacing = [SPACING[0] + between_rows, SPACING[1] + between_columns]
+
+        return change
+
+    # 3 steps between rows and 5 between columns: 0.0072 mm down and 0.0078 mm to the right are 0.0106 mm.
+    assert codes(read(save(tmp_path / "both", change=spaced(0.0024, 0.00156)))) == ["position_jitter"]
+    # 0.009 mm to the right by the position, and at the last column 0.006 mm more.
+    places = positions()
+    places[4] = places[4] + (0.009, 0, 0)
+    assert codes(read(save(tmp_path / "sum", places, change=spaced(0, 0.0012)))) == ["position_jitter"]
+    assert codes(read(save(tmp_path / "one", places))) == []
 
 
 def test_a_slice_far_aside_of_the_stack_is_refused(tmp_path: Path) -> None:
