@@ -114,7 +114,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     )
     assert plain.returncode == 1
     assert "Traceback" not in plain.stderr
-    assert plain.stderr.lstrip().startswith("Error: ")
+    assert plain.stderr.lstrip().startswith("Error:")
     assert "Traceback" in debug.stderr
 
 

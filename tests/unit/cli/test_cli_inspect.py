@@ -212,7 +212,7 @@ def test_exit_codes(
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == code
-    assert capsys.readouterr().err.startswith("Error: ") == (code == 2 or name == "none/a.txt")
+    assert capsys.readouterr().err.startswith("Error:") == (code == 2 or name == "none/a.txt")
 
 
 def test_colour_is_for_terminals_only(tmp_path: Path) -> None:
