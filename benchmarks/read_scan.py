@@ -44,10 +44,14 @@ def unet_med(folder: Path) -> Read:
 def simpleitk(folder: Path) -> Read:
     import SimpleITK
 
+    held: list[Any] = []
+
     def read() -> Any:
         reader = SimpleITK.ImageSeriesReader()
         reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-        return SimpleITK.GetArrayViewFromImage(reader.Execute()).copy()
+        image = reader.Execute()
+        held.append(image)  # its voxels are gone with it, and a copy would count as memory that it does not need
+        return SimpleITK.GetArrayViewFromImage(image)
 
     return read
 

@@ -103,6 +103,8 @@ def _is_steady(folder: Path) -> bool:
     same = ("SeriesInstanceUID", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "FrameOfReferenceUID")
     if any(len({str(one.get(tag)) for one in headers}) > 1 for tag in same) or headers[0].get("SamplesPerPixel") != 1:
         return False
+    if min(float(part) for part in headers[0].PixelSpacing) <= 0:
+        return False
     places = np.array([_corners(one)[0] for one in headers])
     along = places @ np.cross(*np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3))
     steps = np.diff(places[np.argsort(along)], axis=0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -58,36 +57,27 @@ def main() -> None:
 
 
 def _answer(corpus: Path, seed: int, number: int) -> dict[str, Any]:
-    scratch = Path(tempfile.mkdtemp())
-    try:
-        mutant = make(corpus, seed, number, scratch)
-        began = time.process_time()
-        codes, faults = _judge(mutant)
-    finally:
-        shutil.rmtree(scratch)
-    return {
-        "number": number,
-        "kind": mutant.kind,
-        "words": mutant.words,
-        "codes": codes,
-        "faults": faults,
-        "seconds": time.process_time() - began,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    kind, words = "none", "not made"
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            mutant = make(corpus, seed, number, Path(scratch))
+            kind, words = mutant.kind, mutant.words
+            codes, faults = _judge(mutant)
+        except BaseException:  # whatever it is, it would have ended the user's run
+            codes, faults = ["failed"], [traceback.format_exc()[-3000:]]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"number": number, "kind": kind, "words": words, "codes": codes, "faults": faults, "memory": memory}
 
 
 def _judge(mutant: Mutant) -> tuple[list[str], list[str]]:
     """The code of each answer ("read" for a scan), and what is wrong with any of them."""
-    try:
-        codes, faults, errors = _read_all(mutant.path)
-        if mutant.moved is not None:
-            faults += _untold(mutant)
-        secrets = _identities(mutant.origin)
-        for error in errors:
-            said = f"{error.what} {error.advice or ''}".lower()
-            faults += [f"names the patient: {error.what}" for secret in secrets if secret in said]
-    except BaseException:  # whatever it is, it would have ended the user's run
-        return ["failed"], [traceback.format_exc()[-3000:]]
+    codes, faults, errors = _read_all(mutant.path)
+    if mutant.moved is not None:
+        faults += _untold(mutant)
+    secrets = _identities(mutant.origin)
+    for error in errors:
+        said = f"{error.what} {error.advice or ''}".lower()
+        faults += [f"names the patient: {error.what}" for secret in secrets if secret in said]
     return codes, faults
 
 
@@ -120,7 +110,7 @@ def _code(error: UnetMedError) -> str:
 
 
 def _untold(mutant: Mutant) -> list[str]:
-    """A slice was moved: that is refused, or told with its size in a finding that the undamaged series does not have."""
+    """A slice was moved: that is refused, or told with its size in a finding that the series did not have before."""
     before = _undamaged(mutant.origin)
     after = _as_one(mutant.path)
     if isinstance(before, str):  # not readable even when nothing is wrong with its geometry
