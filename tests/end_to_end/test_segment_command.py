@@ -453,7 +453,7 @@ def test_a_stopped_batch_leaves_whole_cases_only(tmp_path: Path, model: Path, ho
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(out.glob("records/[!.]*.json")):
         assert time.monotonic() < deadline
         assert running.poll() is None
