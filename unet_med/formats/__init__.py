@@ -1,4 +1,4 @@
-"""Files <-> scans and segmentations. The table of formats is here; a module speaks each.
+"""Files <-> scans and segmentations. Which module reads and writes what is here; a module speaks each.
 
 find_scans(path)      -> sources, without reading a pixel
 examine(source)       -> what its headers tell, and whether it can be read
@@ -10,9 +10,8 @@ write_scan            -> the same for image data
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,9 @@ from numpy.typing import NDArray
 
 from unet_med.errors import FileUnreadable, ScanRefused, UnetMedError, WriteFailed, WrongUse
 from unet_med.formats.atomic import replacing
+from unet_med.formats.finding import FORMATS_READ, kind_of
+from unet_med.formats.finding import Found as Found
+from unet_med.formats.finding import find_scans as find_scans
 from unet_med.formats.outline import Outline
 from unet_med.formats.remarks import TOLERANCE, exactness
 from unet_med.grid import Grid
@@ -40,22 +42,6 @@ SUFFIXES: Mapping[str, str] = {
 }
 """What `write_segmentation` can write, and the suffix of each."""
 
-_KINDS: Mapping[str, str] = {
-    ".nii": "nifti",
-    ".nii.gz": "nifti",
-    ".hdr": "nifti",
-    ".img": "nifti",
-    ".nrrd": "nrrd",
-    ".nhdr": "nrrd",
-    ".mha": "metaimage",
-    ".mhd": "metaimage",
-    ".png": "picture",
-    ".tif": "picture",
-    ".tiff": "picture",
-    ".jpg": "picture",
-    ".jpeg": "picture",
-    ".bmp": "picture",
-}
 _MODULES = {"nifti": "nifti", "nrrd": "itk", "metaimage": "itk", "picture": "pictures", "dicom": "dicom_series"}
 _WRITERS = {"nifti": "nifti", "nrrd": "itk", "png": "pictures"}
 _DICOM_WRITERS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -71,10 +57,6 @@ _DICOM_MASKS = {
     "1.2.840.10008.5.1.4.1.1.481.3": "dicom_rtstruct",  # RT Structure Set Storage
 }
 """SOP classes of DICOM objects that are masks, and the module that reads each."""
-_FORMATS_READ = "NIfTI (.nii, .nii.gz, .hdr/.img), NRRD, MetaImage, PNG, TIFF, JPEG, BMP and DICOM"
-_NEVER_SCANS = {".csv", ".json", ".log", ".md", ".pdf", ".raw", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zraw"}
-"""Not looked into when a folder is searched. Other files may be DICOM, which has no certain suffix."""
-
 _COLOURS = (
     "#e6550d", "#3182bd", "#31a354", "#756bb1", "#e7298a", "#1b9e77", "#d4b106", "#a6761d",
     "#17becf", "#d62728", "#9467bd", "#8c9a27", "#f781bf", "#4c78a8", "#b15928", "#66c2a5",
@@ -93,127 +75,6 @@ class Examination:
     source: Source
     outline: Outline | None
     refusal: UnetMedError | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What lies at a path: scans, what could not be looked at, and DICOM objects that are no scans, with their kind."""
-
-    sources: tuple[Source, ...]
-    problems: tuple[UnetMedError, ...]
-    objects: Mapping[Path, str] = field(default_factory=dict)
-
-
-# -- finding ----------------------------------------------------------------------------------------------------------
-
-
-def find_scans(path: str | Path) -> Found:
-    """The scans in a file or in a folder and all that is below it. No pixel is read.
-
-    In a folder, hidden names and files of other kinds are passed over, links are followed, and DICOM files are put
-    together to series over the whole tree. A header with its image file is one source, named by the header.
-
-    Raises:
-        FileUnreadable: there is nothing at the path, or a file that is no scan.
-    """
-    path = Path(path)
-    problems: list[UnetMedError] = []
-    try:
-        path.stat()
-    except OSError as error:
-        raise FileUnreadable(f"The file or folder cannot be opened ({error.strerror}).", where=path) from error
-    # A DICOMDIR may be stale, so the folder that it is the index of is searched instead.
-    root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
-    files = list(_walk(root, problems, set())) if root.is_dir() else [path]
-    sources: list[Source] = []
-    unnamed = []
-    for file in files:
-        kind = _kind(file)
-        try:
-            if kind:
-                sources += [Source(kind, (_header_of(file),))] if _stands_for_itself(file, files) else []
-            elif file.suffix.lower() == ".zip":
-                unnamed += import_module("unet_med.formats.dicom_archive").members(file)
-            elif file is path or file.suffix.lower() not in _NEVER_SCANS:
-                unnamed.append(file)
-        except UnetMedError as problem:
-            problems.append(problem)
-    objects: Mapping[Path, str] = {}
-    if unnamed:
-        found, more = import_module("unet_med.formats.dicom_find").find_series(unnamed)
-        sources += found
-        problems += more
-        used = {file for source in found for file in source.paths} | {Path(str(problem.where)) for problem in more}
-        rest = [file for file in unnamed if file not in used]
-        objects = import_module("unet_med.formats.dicom_files").other_objects(rest)
-    if files == [path] and not (sources or problems or objects):
-        raise FileUnreadable(
-            "This is not a scan of a format that is read.", where=path, advice=f"Read are {_FORMATS_READ}."
-        )
-    return Found(tuple(_ordered(sources)), tuple(problems), objects)
-
-
-def _ordered(sources: Sequence[Source]) -> list[Source]:
-    """By path; the stacks of a series stay together, in their own order."""
-    first: dict[object, tuple[str, ...]] = {}
-    for source in sources:
-        parts = min(source.paths).parts
-        first[_series(source)] = min(parts, first.get(_series(source), parts))
-    return sorted(sources, key=lambda source: first[_series(source)])
-
-
-def _series(source: Source) -> object:
-    return (source.series_uid, source.identity) if "stack" in source.header else source.paths
-
-
-def _walk(folder: Path, problems: list[UnetMedError], seen: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link back to a folder that was here already
-            return
-        seen.add((status.st_dev, status.st_ino))
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        problems.append(FileUnreadable(f"The folder cannot be opened ({error.strerror}).", where=folder))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        try:
-            mode = entry.stat().st_mode
-            if stat.S_ISREG(mode):
-                entry.open("rb").close()
-        except OSError as error:  # no permission, or a link that leads nowhere
-            problems.append(FileUnreadable(f"It cannot be opened ({error.strerror}).", where=entry))
-            continue
-        if stat.S_ISDIR(mode):
-            yield from _walk(entry, problems, seen)
-        elif stat.S_ISREG(mode):  # opening a pipe would wait for ever
-            yield entry
-
-
-def _kind(file: Path) -> str | None:
-    name = file.name.lower()
-    return next((kind for suffix, kind in _KINDS.items() if name.endswith(suffix)), None)
-
-
-def _header_of(file: Path) -> Path:
-    """The .hdr of an .img; any other file itself."""
-    if file.suffix.lower() != ".img":
-        return file
-    for suffix in (".hdr", ".HDR"):
-        if file.with_suffix(suffix).is_file():
-            return file.with_suffix(suffix)
-    raise FileUnreadable(
-        f"The header of this image file, {file.with_suffix('.hdr').name}, is not beside it.",
-        where=file,
-        advice="Copy both files into one folder.",
-    )
-
-
-def _stands_for_itself(file: Path, files: list[Path]) -> bool:
-    """False for an .img that is found by its .hdr."""
-    return file.suffix.lower() != ".img" or len(files) == 1 or _header_of(file) not in files
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -293,7 +154,7 @@ def read_segmentations(path: str | Path, *, on: Scan | None = None) -> tuple[Seg
 
 
 def _mask_module(path: Path) -> str | None:
-    if _kind(path) or not path.is_file():
+    if kind_of(path) or not path.is_file():
         return None
     dicom = import_module("unet_med.formats.dicom_files")
     if not dicom.is_dicom(path):
@@ -331,7 +192,7 @@ def _only_source(path: Path) -> Source:
         what = f"This DICOM file is no scan but a {kinds[0]}." if path.is_file() else "There is no scan in this folder."
         here = f"It holds DICOM objects of other kinds: {', '.join(kinds)}. " if path.is_dir() else ""
         raise FileUnreadable(what, where=path, advice=f"{here}Name the series of images that it was made from.")
-    raise FileUnreadable("There is no scan in this folder.", where=path, advice=f"Read are {_FORMATS_READ}.")
+    raise FileUnreadable("There is no scan in this folder.", where=path, advice=f"Read are {FORMATS_READ}.")
 
 
 def _several(sources: Sequence[Source], path: Path) -> ScanRefused:

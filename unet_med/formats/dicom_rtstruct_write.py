@@ -14,7 +14,8 @@ import numpy as np
 
 from unet_med.formats.contours import Ring, outlines
 from unet_med.formats.dicom_files import numbers, quietly, text, whole
-from unet_med.formats.dicom_source import PATIENT_AND_STUDY, UTF_8, source_series
+from unet_med.formats.dicom_source import UTF_8, source_series
+from unet_med.formats.dicom_write import PATIENT_AND_STUDY
 from unet_med.provenance import Provenance, package_versions
 from unet_med.segmentation import Label, Segmentation
 

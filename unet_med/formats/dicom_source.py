@@ -18,22 +18,10 @@ import numpy as np
 from unet_med.errors import ScanRefused, WrongUse
 from unet_med.formats.dicom_files import numbers, quietly, read_header, text, whole
 from unet_med.formats.dicom_place import LPS_FROM_RAS, Sheet
-from unet_med.formats.dicom_write import decimal
+from unet_med.formats.dicom_write import PATIENT_AND_STUDY, decimal
 from unet_med.segmentation import Segmentation
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-PATIENT_AND_STUDY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-"""Type 2: they must be there, and may be empty."""
 UTF_8 = "ISO_IR 192"
 """What is written, whatever the images use: names are decoded on reading, and some images claim no known set."""
 

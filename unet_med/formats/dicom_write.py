@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from unet_med.errors import ScanRefused, WrongUse
 from unet_med.formats.atomic import replacing_folder
 from unet_med.formats.dicom_files import quietly
+from unet_med.formats.dicom_place import LPS_FROM_RAS
 from unet_med.grid import Grid
 from unet_med.scan import Scan
 
 SOP_CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
-LPS_FROM_RAS = np.array([-1.0, -1.0, 1.0])
 PERPENDICULAR = 1e-4  # cosine between rows and columns; DICOM states both as perpendicular unit vectors
 
-EMPTY_TAGS = (
+PATIENT_AND_STUDY = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -37,6 +37,10 @@ EMPTY_TAGS = (
     "StudyID",
     "AccessionNumber",
     "ReferringPhysicianName",
+)
+"""Type 2: they must be there, and may be empty."""
+EMPTY_TAGS = (
+    *PATIENT_AND_STUDY,
     "Manufacturer",
     "PatientPosition",
     "PositionReferenceIndicator",
